@@ -1,0 +1,1 @@
+"""Bytes between parties: bounded codec, identities, sealed envelopes, chunks."""
