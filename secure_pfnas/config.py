@@ -1,0 +1,305 @@
+"""One frozen settings tree, read from TOML and validated once, at the door.
+
+Rules of this file:
+    * The same tree serves simulation and deployment; nothing below reads a file or a variable.
+    * Unknown keys, wrong types and out-of-range values are refused in one line that names the
+      file, the key, what was found and what was expected.
+    * Every default is safe. A setting that removes a protection is named for what it removes and
+      makes ``Settings.non_private`` say so.
+    * ``digest`` identifies the effective settings; it is in every run record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from secure_pfnas.errors import ExitCode, UserError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class Section(BaseModel):
+    """A frozen table of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FederationSettings(Section):
+    """``[federation]``: who takes part, and for how long."""
+
+    name: Name = "fed"
+    clients: int = Field(default=20, ge=2, le=10_000, description="devices enrolled")
+    cohort: int = Field(default=20, ge=2, le=4096, description="devices asked in a round")
+    rounds: int = Field(default=8, ge=1, le=100_000)
+    seed: int = Field(
+        default=1, ge=0, le=2**63 - 1, description="partition, initial weights, draws"
+    )
+
+
+class DataSettings(Section):
+    """``[data]``: real data and how it is spread over simulated devices."""
+
+    source: str = Field(
+        default="auto", min_length=1, description="auto, fashion-mnist, digits or an .npz"
+    )
+    image_size: int = Field(
+        default=14, ge=8, le=32, description="pixels; larger images are averaged down"
+    )
+    alpha: float = Field(default=0.3, gt=0, le=1000, description="Dirichlet concentration")
+    train_per_client: int = Field(default=400, ge=1, le=100_000)
+    validation_per_client: int = Field(default=150, ge=1, le=100_000)
+    test_per_client: int = Field(default=200, ge=1, le=100_000)
+    minimum_per_client: int = Field(default=32, ge=1, le=100_000)
+
+
+class SpaceSettings(Section):
+    """``[space]``: what is searched."""
+
+    name: Name = "compact-cnn"
+
+
+class AgentSettings(Section):
+    """``[agent]``: who chooses."""
+
+    kind: Literal["reinforce", "uniform"] = "reinforce"
+    faithful: bool = Field(default=False, description="the authors' published settings")
+    learning_rate: float = Field(default=0.1, gt=0, le=10)
+    floor: float = Field(default=0.1, ge=0, le=1, description="share of uniform exploration")
+    baseline_decay: float = Field(
+        default=0.7, ge=0, lt=1, description="memory of the reward baseline"
+    )
+
+
+class RewardSettings(Section):
+    """``[reward]``: noised accuracy minus public costs, and the devices' hard limits."""
+
+    latency: NonNegative = 0.05
+    memory: NonNegative = 0.05
+    device_class: Name = "mcu"
+    max_parameters: int = Field(default=0, ge=0, description="0 = no limit")
+    max_macs: int = Field(default=0, ge=0, description="0 = no limit")
+    max_activation_bytes: int = Field(default=0, ge=0, description="0 = no limit")
+
+
+class TrainingSettings(Section):
+    """``[training]``: what a device does with its subnet."""
+
+    strategy: Name = "perfedrlnas"
+    epochs: int = Field(default=1, ge=1, le=100)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: Positive = 0.05
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: NonNegative = 5e-4
+    personal_head: bool = True
+    normalise: Literal["covered", "all"] = "covered"
+
+
+class PrivacySettings(Section):
+    """``[privacy]``: what may be released."""
+
+    reward_epsilon: float = Field(default=2.0, gt=0, le=1000)
+    reward_noise: bool = Field(default=True, description="false is NON-PRIVATE")
+    dp_sgd: bool = False
+    train_epsilon: float = Field(default=8.0, gt=0, le=1000, description="used with dp_sgd")
+    delta: float = Field(default=0.0, ge=0, lt=0.1, description="0 = min(1e-5, 1/(10 n0))")
+    per_example_clip: Positive = 1.0
+    seeded_noise: bool = Field(default=False, description="reproducible noise is NON-PRIVATE")
+
+
+class SecureAggregationSettings(Section):
+    """``[secagg]``: how sums are formed."""
+
+    masking: bool = Field(default=True, description="false is NON-PRIVATE")
+    collusion: int = Field(
+        default=3, ge=0, le=30, description="members that may help a hostile server"
+    )
+    minimum_contributors: int = Field(default=5, ge=2, le=1000)
+    minimum_survivors: int = Field(default=6, ge=2, le=4096)
+    dropout_margin: int = Field(
+        default=1, ge=0, le=100, description="extra members planned for a slot"
+    )
+    update_clip: Positive = 4.0
+    bits: Literal[16, 20, 24] = 20
+    prekeys: int = Field(
+        default=32, ge=1, le=1024, description="single-use keys a device sends at once"
+    )
+
+    @model_validator(mode="after")
+    def _contributors_outnumber_collusion(self) -> SecureAggregationSettings:
+        if self.minimum_contributors < self.collusion + 2:
+            raise ValueError(
+                f"minimum_contributors is {self.minimum_contributors}; with collusion = "
+                f"{self.collusion} it must be at least {self.collusion + 2}"
+            )
+        return self
+
+
+class DeadlineSettings(Section):
+    """``[deadlines]``: seconds the server waits in each phase of a round."""
+
+    enrol_s: Positive = 60.0
+    training_s: Positive = 120.0
+    commit_s: Positive = 20.0
+    reveal_s: Positive = 20.0
+
+
+class Settings(Section):
+    """The whole tree."""
+
+    federation: FederationSettings = FederationSettings()
+    data: DataSettings = DataSettings()
+    space: SpaceSettings = SpaceSettings()
+    agent: AgentSettings = AgentSettings()
+    reward: RewardSettings = RewardSettings()
+    training: TrainingSettings = TrainingSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    secagg: SecureAggregationSettings = SecureAggregationSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+
+    @model_validator(mode="after")
+    def _rooms_agree(self) -> Settings:
+        if self.federation.cohort > self.federation.clients:
+            raise ValueError(
+                f"federation.cohort is {self.federation.cohort}, more than "
+                f"federation.clients = {self.federation.clients}"
+            )
+        need = max(
+            self.secagg.minimum_survivors,
+            self.secagg.minimum_contributors + self.secagg.dropout_margin,
+        )
+        if self.federation.cohort < need:
+            raise ValueError(
+                f"federation.cohort is {self.federation.cohort}; secagg needs at least {need} "
+                "(minimum_survivors, minimum_contributors + dropout_margin)"
+            )
+        summand_bits = self.secagg.bits + math.ceil(math.log2(self.federation.cohort))
+        if summand_bits > 32:
+            raise ValueError(
+                f"secagg.bits = {self.secagg.bits} with {self.federation.cohort} members needs "
+                f"{summand_bits} bits, more than the ring's 32; lower secagg.bits"
+            )
+        return self
+
+    @property
+    def non_private(self) -> tuple[str, ...]:
+        """Every protection these settings remove; empty for a private run."""
+        reasons = {
+            "reward noise is off": not self.privacy.reward_noise,
+            "masking is off": not self.secagg.masking,
+            "noise and keys are seeded": self.privacy.seeded_noise,
+        }
+        return tuple(reason for reason, removed in reasons.items() if removed)
+
+    def to_toml(self) -> str:
+        """Return the effective settings as a TOML document that loads back to this tree."""
+        return tomli_w.dumps(self.model_dump())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the effective settings, in hexadecimal."""
+        return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+
+def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Read, override and validate the settings.
+
+    Args:
+        path: A TOML file; ``None`` takes every default.
+        overrides: ``section.key=value`` strings; a value is TOML, or else plain text.
+
+    Raises:
+        UserError: CONFIG, naming the file, the key and what was expected.
+    """
+    where = str(path) if path else "--set"
+    tables = _read(path) if path else {}
+    for override in overrides:
+        _apply(tables, override)
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        raise _explained(where, error) from error
+
+
+def settings_from(tables: Mapping[str, object]) -> Settings:
+    """Validate tables that are already in memory; raises like ``load_settings``."""
+    try:
+        return Settings.model_validate(dict(tables))
+    except ValidationError as error:
+        raise _explained("settings", error) from error
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file",
+            todo="give the path of a TOML file, or write one with: secure-pfnas config > FILE",
+            code=ExitCode.CONFIG,
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read: {error}",
+            todo="give a readable UTF-8 TOML file",
+            code=ExitCode.CONFIG,
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(
+            f"{path}: not valid TOML: {error}",
+            todo="mend that line and run again",
+            code=ExitCode.CONFIG,
+        ) from error
+
+
+def _apply(tables: dict[str, object], override: str) -> None:
+    key, separator, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not separator or not dot or not section or not name or "." in name:
+        raise UserError(
+            f"--set {override}: expected section.key=value",
+            todo="write for example: --set federation.rounds=12",
+            code=ExitCode.CONFIG,
+        )
+    table = tables.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise UserError(
+            f"--set {override}: [{section}] is not a table",
+            todo="mend the file's section",
+            code=ExitCode.CONFIG,
+        )
+    cast("dict[str, object]", table)[name] = _value(text.strip())
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explained(where: str, error: ValidationError) -> UserError:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    found = first.get("input")
+    if first["type"] == "extra_forbidden":
+        what = f"{where}: {key}: unknown key"
+    elif first["type"] == "value_error":
+        what = f"{where}: {key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+    else:
+        what = f"{where}: {key}: {first['msg']}, found {found!r}"
+    return UserError(
+        what,
+        todo="see every key, its default and its range with: secure-pfnas config",
+        code=ExitCode.CONFIG,
+    )
