@@ -1,0 +1,1 @@
+"""Server and client as reducers: ``handle(event) -> effects``, and nothing else."""

@@ -1,0 +1,137 @@
+"""What a role asks the runtime to keep, durably, before anything else happens.
+
+Rules of this file:
+    * A device's records stay in the device's own folder. None of them is ever sent.
+    * A server's records hold only what the server may know: sums, noised rewards, who took part.
+    * Secure aggregation's secrets are in no record: a resumed round is a new round with new keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_pfnas.errors import DropReason, Outcome
+from secure_pfnas.nas.space import Architecture
+from secure_pfnas.privacy.ledger import Entry
+
+
+# Kept by a device ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAppended:
+    """A budget entry: a reservation before computing, the released value before sending."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class RoundJoined:
+    """The device took part in this round and never will again in it or in an earlier one."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivorsSigned:
+    """The one survivor set this device signs in a round; kept before the signature leaves."""
+
+    round: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalKept:
+    """The device's own slots after training, float32, every personal slot in ascending order."""
+
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsKept:
+    """The device's own view of its model; raw, and therefore never sent."""
+
+    round: int
+    architecture: Architecture
+    test_correct: int
+    test_size: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRefused:
+    """The device stayed out of a round."""
+
+    round: int
+    reason: DropReason
+
+
+# Kept by the server -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEntered:
+    """Progress: the server waits for ``waiting_for`` devices in this phase."""
+
+    round: int
+    phase: str
+    waiting_for: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStarted:
+    """A round's number is used up; kept before its tasks leave."""
+
+    round: int
+    rid: bytes
+    architectures: dict[str, Architecture]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDropped:
+    """A peer's message, or the peer, was left out."""
+
+    round: int
+    name: str
+    reason: DropReason
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class RewardReceived:
+    """A noised count that a device released."""
+
+    round: int
+    name: str
+    noised_correct: int
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A round's outcome, and what it opened."""
+
+    round: int
+    outcome: Outcome
+    survivors: tuple[str, ...]
+    opened: tuple[int, ...]
+    closed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a new server process needs to continue after ``round``."""
+
+    round: int
+    vector: NDArray[np.float32]
+    agents: dict[str, NDArray[np.float64]]
+
+
+DeviceRecord = (
+    LedgerAppended | RoundJoined | SurvivorsSigned | PersonalKept | MetricsKept | TaskRefused
+)
+ServerRecord = PhaseEntered | RoundStarted | PeerDropped | RewardReceived | RoundEnded | Checkpoint
+Record = DeviceRecord | ServerRecord
