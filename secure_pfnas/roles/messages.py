@@ -11,8 +11,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from secure_pfnas.secagg.messages import CommitRequest, CommitSignature, PublicPrekey, Reveal
-from secure_pfnas.secagg.messages import RevealRequest, Roster, Upload
+from secure_pfnas.secagg.messages import (
+    CommitRequest,
+    CommitSignature,
+    PublicPrekey,
+    Reveal,
+    RevealRequest,
+    Roster,
+    Upload,
+)
 from secure_pfnas.wire.codec import KIB, MIB, Message
 from secure_pfnas.wire.envelope import GREETING, Name
 

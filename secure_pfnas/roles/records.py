@@ -17,7 +17,6 @@ from secure_pfnas.errors import DropReason, Outcome
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.privacy.ledger import Entry
 
-
 # Kept by a device ---------------------------------------------------------------------------
 
 
