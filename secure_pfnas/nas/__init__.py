@@ -1,0 +1,1 @@
+"""What is searched: spaces, slots, supernets, subnets and what they cost. No I/O."""

@@ -1,0 +1,158 @@
+"""What a search space is.
+
+Rules of this file:
+    * A space is a frozen value: equal arguments give equal spaces. There is no active subnet; an
+      architecture is always an argument.
+    * A space declares its parts once. Shapes, slots, subnets and costs are derived from them.
+    * An architecture is an option index per decision; its code is a mixed-radix number, the first
+      decision most significant.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, cast
+
+import torch
+from torch import nn
+
+from secure_pfnas.nas.elastic import Architecture, Elastic, Quantity
+from secure_pfnas.nas.layers import Operation, Part
+
+__all__ = ["Architecture", "Decision", "SearchSpace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A named choice among integer options."""
+
+    name: str
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SearchSpace(ABC):
+    """A family of classifiers that share one supernet.
+
+    Attributes:
+        input_shape: One example, ``(channels, height, width)``.
+        classes: Number of classes; the outputs of every architecture.
+    """
+
+    input_shape: tuple[int, int, int]
+    classes: int
+
+    name: ClassVar[str]
+    """The name it is registered under."""
+    decisions: ClassVar[tuple[Decision, ...]]
+    """What is decided, in the order of an architecture's entries."""
+    head: ClassVar[frozenset[str]]
+    """The classifier's parameters, which may be kept personal."""
+
+    @cached_property
+    @abstractmethod
+    def parts(self) -> Mapping[str, Part]:
+        """The elastic layers by their path in the built module, inputs first."""
+
+    @cached_property
+    @abstractmethod
+    def operations(self) -> tuple[Operation, ...]:
+        """The steps of a forward pass, for the cost model."""
+
+    @abstractmethod
+    def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
+        """Wire the layers of ``arch`` into a classifier ``(n, *input_shape) -> (n, classes)``.
+
+        Args:
+            arch: The architecture.
+            layers: The built layers of the parts it has, by path; each must end up under it.
+        """
+
+    @cached_property
+    def size(self) -> int:
+        """The number of architectures."""
+        return math.prod(len(decision.options) for decision in self.decisions)
+
+    def quantity(self, name: str) -> Quantity:
+        """Return the value of the decision called ``name`` as a quantity."""
+        names = [decision.name for decision in self.decisions]
+        index = names.index(name)
+        return Quantity.choice(index, self.decisions[index].options)
+
+    def contains(self, arch: object) -> bool:
+        """Say whether ``arch`` is a tuple of valid option indices (plain integers)."""
+        if not isinstance(arch, tuple):
+            return False
+        indices = cast("tuple[object, ...]", arch)
+        return len(indices) == len(self.decisions) and all(
+            type(index) is int and 0 <= index < len(decision.options)
+            for index, decision in zip(indices, self.decisions, strict=True)
+        )
+
+    def require(self, arch: Architecture) -> None:
+        """Raise ValueError unless the space contains ``arch``."""
+        if not self.contains(arch):
+            raise ValueError(f"{arch!r} is no architecture of {self.name}")
+
+    def encode(self, arch: Architecture) -> int:
+        """Return the code of ``arch``, in ``[0, size)``."""
+        self.require(arch)
+        code = 0
+        for index, decision in zip(arch, self.decisions, strict=True):
+            code = code * len(decision.options) + index
+        return code
+
+    def decode(self, code: int) -> Architecture:
+        """Return the architecture with this code.
+
+        Raises:
+            ValueError: The code is outside ``[0, size)``.
+        """
+        if not 0 <= code < self.size:
+            raise ValueError(f"{code} is no code of {self.name}")
+        indices: list[int] = []
+        for decision in reversed(self.decisions):
+            code, index = divmod(code, len(decision.options))
+            indices.append(index)
+        return tuple(reversed(indices))
+
+    def values(self, arch: Architecture) -> dict[str, int]:
+        """Return the chosen option's value per decision name."""
+        self.require(arch)
+        pairs = zip(arch, self.decisions, strict=True)
+        return {decision.name: decision.options[index] for index, decision in pairs}
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Elastic]:
+        """The supernet's parameters by name, in the order of the parts."""
+        return {
+            f"{path}.{name}": replace(tensor, present=tensor.present * part.present)
+            for path, part in self.parts.items()
+            for name, tensor in part.layer.tensors().items()
+        }
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the supernet's parameters with their whole shapes."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+    def build(self, arch: Architecture) -> nn.Module:
+        """Return a plain module of ordinary layers with the supernet's parameter names.
+
+        Its parameters have shapes but no values (they are on the ``meta`` device, so nothing is
+        drawn from a global generator); ``subnet.extract`` gives them values.
+
+        Raises:
+            ValueError: The space does not contain ``arch``.
+        """
+        self.require(arch)
+        with torch.device("meta"):
+            layers = {
+                path: part.layer.build(arch)
+                for path, part in self.parts.items()
+                if part.present(arch)
+            }
+            return self.assemble(arch, layers)
