@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from secure_pfnas.nas.elastic import Architecture, Quantity
+from secure_pfnas.nas.quantity import Architecture, Quantity
 from secure_pfnas.nas.space import SearchSpace
 
 BYTES = 4

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from torch import nn
 
-from secure_pfnas.nas.elastic import ALWAYS, Architecture, Axis, Elastic, Quantity
+from secure_pfnas.nas.elastic import Axis, Elastic
+from secure_pfnas.nas.quantity import ALWAYS, Architecture, Quantity
 
 
 class Layer(Protocol):
@@ -28,6 +29,10 @@ class Layer(Protocol):
 
     def build(self, arch: Architecture) -> nn.Module:
         """Return the ordinary layer of ``arch``; its values do not matter."""
+        ...
+
+    def macs(self, positions: int) -> Quantity:
+        """Return its multiply-accumulates at ``positions`` places of its output."""
         ...
 
 
@@ -84,7 +89,7 @@ class Conv:
         )
 
     def macs(self, positions: int) -> Quantity:
-        """Return its multiply-accumulates for ``positions`` output positions."""
+        """Return its multiply-accumulates at ``positions`` places of its output."""
         return self.inputs * self.outputs * self.kernel * self.kernel * positions
 
 
@@ -108,6 +113,10 @@ class GroupNorm:
         channels = self.channels(arch)
         return nn.GroupNorm(channels // self.group, channels)
 
+    def macs(self, positions: int) -> Quantity:  # noqa: ARG002  # the protocol's signature
+        """Return 0: normalisation is left out of the count, as is usual."""
+        return Quantity.constant(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -128,6 +137,6 @@ class Linear:
         """Return the layer of ``arch``."""
         return nn.Linear(self.inputs(arch), self.outputs(arch))
 
-    def macs(self) -> Quantity:
-        """Return its multiply-accumulates."""
-        return self.inputs * self.outputs
+    def macs(self, positions: int) -> Quantity:
+        """Return its multiply-accumulates at ``positions`` places of its output."""
+        return self.inputs * self.outputs * positions

@@ -21,7 +21,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.nas.elastic import Architecture, Box, Quantity
+from secure_pfnas.nas.elastic import Box
+from secure_pfnas.nas.quantity import Architecture, Quantity
 from secure_pfnas.nas.space import SearchSpace
 
 ALIGNMENT = 4

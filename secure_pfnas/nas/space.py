@@ -20,10 +20,15 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-from secure_pfnas.nas.elastic import Architecture, Elastic, Quantity
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.nas.elastic import Elastic
 from secure_pfnas.nas.layers import Operation, Part
+from secure_pfnas.nas.quantity import Architecture, Quantity
 
 __all__ = ["Architecture", "Decision", "SearchSpace"]
+
+COLOURS = (1, 3)
+"""Numbers of channels an image may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class SearchSpace(ABC):
     Attributes:
         input_shape: One example, ``(channels, height, width)``.
         classes: Number of classes; the outputs of every architecture.
+
+    Raises:
+        UserError: The space cannot read these images, or there is only one class.
     """
 
     input_shape: tuple[int, int, int]
@@ -52,6 +60,25 @@ class SearchSpace(ABC):
     """What is decided, in the order of an architecture's entries."""
     head: ClassVar[frozenset[str]]
     """The classifier's parameters, which may be kept personal."""
+    sides: ClassVar[tuple[int, int]]
+    """The smallest and the largest height or width of an image it reads, in pixels."""
+
+    def __post_init__(self) -> None:
+        channels, *sides = self.input_shape
+        low, high = self.sides
+        if channels not in COLOURS or not low <= min(sides) <= max(sides) <= high:
+            raise UserError(
+                f"{self.name} reads images of 1 or 3 channels and sides of {low} to {high} "
+                f"pixels, found {'×'.join(map(str, self.input_shape))}",
+                todo="Resize the images, or choose another search space.",
+                code=ExitCode.DATA,
+            )
+        if self.classes < 2:
+            raise UserError(
+                f"a classifier needs at least 2 classes, found {self.classes}",
+                todo="Check the labels of the data.",
+                code=ExitCode.DATA,
+            )
 
     @cached_property
     @abstractmethod

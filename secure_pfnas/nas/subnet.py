@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from secure_pfnas.nas.elastic import Architecture
+from secure_pfnas.nas.quantity import Architecture
 from secure_pfnas.nas.slots import SlotLayout
 
 Vector = NDArray[np.float32]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from secure_pfnas.nas.elastic import Architecture
+from secure_pfnas.nas.quantity import Architecture
 from secure_pfnas.nas.slots import Region, SlotLayout
 from secure_pfnas.nas.space import SearchSpace
 

@@ -14,7 +14,7 @@ Reference: the decisions of PerFedRLNAS's elastic spaces (Yao & Li, AAAI 2024), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -22,109 +22,109 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.nas.elastic import Architecture, Quantity
-from secure_pfnas.nas.layers import Conv, GroupNorm, Linear, Operation, Part
+from secure_pfnas.nas.layers import Conv, GroupNorm, Layer, Linear, Operation, Part
+from secure_pfnas.nas.quantity import Architecture, Quantity
 from secure_pfnas.nas.space import Decision, SearchSpace
 
 STRIDES = (1, 2, 2)
 WIDTHS = ((8, 16), (16, 32), (24, 48))
 DEPTHS = (1, 2)
-ONE, THREE = Quantity.constant(1), Quantity.constant(3)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One elastic block of a stage; ``before`` and ``after`` are its image positions."""
-
-    path: str
-    spread: Conv
-    project: Conv
-    shortcut: Conv | None
-    present: Quantity
-    before: int
-    after: int
-
-    def parts(self) -> dict[str, Part]:
-        """Return its layers by path."""
-        layers = {
-            "spread.conv": self.spread,
-            "spread.norm": GroupNorm(self.spread.outputs),
-            "project.conv": self.project,
-            "project.norm": GroupNorm(self.project.outputs),
-        } | ({"shortcut": self.shortcut} if self.shortcut else {})
-        return {f"{self.path}.{name}": Part(layer, self.present) for name, layer in layers.items()}
-
-    def operations(self) -> list[Operation]:
-        """Return its steps; the block's input stays alive until the shortcut has run."""
-        start = self.spread.inputs * self.before
-        middle = self.spread.outputs * self.after
-        end = self.project.outputs * self.after
-        none = Quantity.constant(0)
-        steps = [
-            (self.spread.macs(self.after), start + middle),
-            (none, start + middle + middle),  # norm, ReLU
-            (self.project.macs(self.after), start + middle + end),
-            (none, start + end + end),  # norm
-        ]
-        if self.shortcut:
-            steps += [(self.shortcut.macs(self.after), start + end + end)]
-        # The sum's operands and result; then ReLU's. The caller still holds the block's input.
-        steps += [(none, start + end + end + (end if self.shortcut else none))]
-        return [Operation(macs, live, self.present) for macs, live in steps]
-
-
-class Unit(nn.Module):
-    """A convolution and its normalisation."""
-
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h', w')``."""
-        return self.norm(self.conv(x))
+NONE, ONE, THREE = (Quantity.constant(value) for value in (0, 1, 3))
 
 
 class Residual(nn.Module):
     """A block of one architecture."""
 
-    def __init__(self, spread: nn.Module, project: nn.Module, shortcut: nn.Module) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.spread = spread
-        self.project = project
-        self.shortcut = shortcut
+        self.spread = layers["spread"]
+        self.spread_norm = layers["spread_norm"]
+        self.project = layers["project"]
+        self.project_norm = layers["project_norm"]
+        self.shortcut = layers.get("shortcut", nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h', w')``."""
-        return F.relu(self.project(F.relu(self.spread(x))) + self.shortcut(x))
+        """Map ``(n, c, h, w)`` to ``(n, c', h', w')``; holds no more than ``Block`` counts."""
+        y: Tensor = self.spread(x)
+        y = self.spread_norm(y)
+        y = F.relu(y)
+        y = self.project(y)
+        y = self.project_norm(y)
+        y = y + self.shortcut(x)
+        return F.relu(y)
 
 
 class Network(nn.Module):
     """A classifier of one architecture."""
 
-    def __init__(self, stem: nn.Module, stages: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self, layers: Mapping[str, nn.Module], stages: Iterable[Iterable[Residual]]
+    ) -> None:
         super().__init__()
-        self.stem = stem
-        self.stages = stages
-        self.head = head
+        self.stem = layers["stem"]
+        self.stem_norm = layers["stem_norm"]
+        self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in stages)
+        self.head = layers["head"]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(n, c, h, w)`` to logits ``(n, classes)``."""
-        features: Tensor = self.stages(F.relu(self.stem(x)))
-        return self.head(features.mean(dim=(2, 3)))
+        x = self.stem(x)
+        x = self.stem_norm(x)
+        x = F.relu(x)
+        for stage in self.stages:
+            for block in stage.children():
+                x = block(x)
+        return self.head(x.mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One elastic block; ``before`` and ``after`` are its image positions."""
+
+    path: str
+    present: Quantity
+    inputs: Quantity
+    middle: Quantity
+    outputs: Quantity
+    kernel: Quantity
+    stride: int
+    before: int
+    after: int
+
+    def layers(self) -> Mapping[str, Layer]:
+        """Return its layers by name; a stage's first block has a shortcut of its own."""
+        layers: dict[str, Layer] = {
+            "spread": Conv(self.inputs, self.middle, self.kernel, self.stride),
+            "spread_norm": GroupNorm(self.middle),
+            "project": Conv(self.middle, self.outputs, ONE),
+            "project_norm": GroupNorm(self.outputs),
+        }
+        if self.path.endswith(".0"):
+            layers["shortcut"] = Conv(self.inputs, self.outputs, ONE, self.stride)
+        return layers
+
+    def operations(self) -> list[Operation]:
+        """Return its steps; its caller holds the block's input throughout."""
+        macs = {name: layer.macs(self.after) for name, layer in self.layers().items()}
+        held, middle = self.inputs * self.before, self.middle * self.after
+        end = self.outputs * self.after
+        steps = [
+            (macs["spread"], held + middle),
+            (NONE, held + middle * 2),  # norm, then ReLU
+            (macs["project"], held + middle + end),
+            (NONE, held + end * 2),  # norm, sum with an identity, ReLU
+        ]
+        if "shortcut" in macs:
+            steps += [(macs["shortcut"], held + end * 2), (NONE, held + end * 3)]
+        return [Operation(count, live, self.present) for count, live in steps]
 
 
 @dataclass(frozen=True)
 class CompactCNN(SearchSpace):
-    """The compact elastic CNN, for 1- or 3-channel images of 8×8 to 32×32.
-
-    Raises:
-        UserError: The images or the number of classes do not fit.
-    """
+    """The compact elastic CNN, for 1- or 3-channel images of 8×8 to 32×32."""
 
     name: ClassVar[str] = "compact_cnn"
+    sides: ClassVar[tuple[int, int]] = (8, 32)
     head: ClassVar[frozenset[str]] = frozenset({"head.weight", "head.bias"})
     decisions: ClassVar[tuple[Decision, ...]] = (
         Decision("stem.width", (8, 16)),
@@ -140,106 +140,61 @@ class CompactCNN(SearchSpace):
         ),
     )
 
-    def __post_init__(self) -> None:
-        """Refuse what the network cannot read."""
-        channels, height, width = self.input_shape
-        if channels not in (1, 3) or not (8 <= height <= 32 and 8 <= width <= 32):
-            raise UserError(
-                f"compact_cnn reads 1- or 3-channel images of 8×8 to 32×32, "
-                f"found {channels}×{height}×{width}",
-                todo="Resize the images, or choose another search space.",
-                code=ExitCode.DATA,
-            )
-        if self.classes < 2:
-            raise UserError(
-                f"a classifier needs at least 2 classes, found {self.classes}",
-                todo="Check the data's labels.",
-                code=ExitCode.DATA,
-            )
-
     @cached_property
-    def blocks(self) -> tuple[tuple[Block, ...], ...]:
+    def _blocks(self) -> tuple[tuple[Block, ...], ...]:
         """The elastic blocks, stage by stage."""
         _, height, width = self.input_shape
         inputs = self.quantity("stem.width")
         stages: list[tuple[Block, ...]] = []
-        for stage, stride in enumerate(STRIDES):
+        for number, stride in enumerate(STRIDES):
             outputs, depth, kernel, expansion = (
-                self.quantity(f"stage{stage + 1}.{name}")
+                self.quantity(f"stage{number + 1}.{name}")
                 for name in ("width", "depth", "kernel", "expansion")
             )
-            before = height * width
-            height, width = -(-height // stride), -(-width // stride)
             blocks: list[Block] = []
             for index in range(max(DEPTHS)):
-                first = index == 0
-                middle, step = inputs * expansion, stride if first else 1
-                block = Block(
-                    path=f"stages.{stage}.{index}",
-                    spread=Conv(inputs, middle, kernel, step),
-                    project=Conv(middle, outputs, ONE),
-                    shortcut=Conv(inputs, outputs, ONE, step) if first else None,
-                    present=depth.at_least(index + 1),
-                    before=before if first else height * width,
-                    after=height * width,
-                )
-                blocks.append(block)
+                before, step = height * width, stride if index == 0 else 1
+                height, width = -(-height // step), -(-width // step)
+                path, present = f"stages.{number}.{index}", depth.at_least(index + 1)
+                channels = inputs, inputs * expansion, outputs
+                blocks += [Block(path, present, *channels, kernel, step, before, height * width)]
                 inputs = outputs
             stages.append(tuple(blocks))
         return tuple(stages)
 
     @cached_property
-    def _stem(self) -> Conv:
-        return Conv(Quantity.constant(self.input_shape[0]), self.quantity("stem.width"), THREE)
-
-    @cached_property
-    def _head(self) -> Linear:
-        last = self.blocks[-1][-1].project.outputs
-        return Linear(last, Quantity.constant(self.classes))
-
-    @cached_property
     def parts(self) -> Mapping[str, Part]:
         """The elastic layers by path."""
-        parts = {
-            "stem.conv": Part(self._stem),
-            "stem.norm": Part(GroupNorm(self._stem.outputs)),
-        }
-        for stage in self.blocks:
-            for block in stage:
-                parts |= block.parts()
-        return parts | {"head": Part(self._head)}
+        width = self.quantity("stem.width")
+        stem = Conv(Quantity.constant(self.input_shape[0]), width, THREE)
+        parts = {"stem": Part(stem), "stem_norm": Part(GroupNorm(width))}
+        for block in (block for stage in self._blocks for block in stage):
+            layers = block.layers().items()
+            parts |= {f"{block.path}.{name}": Part(layer, block.present) for name, layer in layers}
+        head = Linear(self._blocks[-1][0].outputs, Quantity.constant(self.classes))
+        return parts | {"head": Part(head)}
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
         """The steps of a forward pass."""
         channels, height, width = self.input_shape
         pixels = height * width
-        stem = self._stem.outputs * pixels
-        none = Quantity.constant(0)
-        steps = [
-            Operation(self._stem.macs(pixels), stem + channels * pixels),
-            Operation(none, stem + stem + channels * pixels),
-        ]
-        for stage in self.blocks:
-            for block in stage:
-                steps += block.operations()
-        features, logits = self._head.inputs, self._head.outputs
-        positions = self.blocks[-1][-1].after
-        steps += [Operation(none, features * positions + features)]
-        return (*steps, Operation(self._head.macs(), features + logits))
+        stem = self.quantity("stem.width") * pixels
+        last = self._blocks[-1][0]
+        features = last.outputs
+        return (
+            Operation(stem * (channels * 9), stem + channels * pixels),
+            Operation(NONE, stem * 2),  # norm, then ReLU
+            *(step for stage in self._blocks for block in stage for step in block.operations()),
+            Operation(NONE, features * (last.after + 1)),
+            Operation(features * self.classes, features * (last.after + 1) + self.classes),
+        )
 
     def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
         """Wire the layers of ``arch``."""
 
-        def unit(path: str) -> Unit:
-            return Unit(layers[f"{path}.conv"], layers[f"{path}.norm"])
+        def residual(block: Block) -> Residual:
+            return Residual({name: layers[f"{block.path}.{name}"] for name in block.layers()})
 
-        def residual(path: str) -> Residual:
-            shortcut = layers.get(f"{path}.shortcut", nn.Identity())
-            return Residual(unit(f"{path}.spread"), unit(f"{path}.project"), shortcut)
-
-        stages = (
-            nn.Sequential(*(residual(block.path) for block in stage if block.present(arch)))
-            for stage in self.blocks
-        )
-        return Network(unit("stem"), nn.Sequential(*stages), layers["head"])
+        blocks = ((block for block in stage if block.present(arch)) for stage in self._blocks)
+        return Network(layers, (map(residual, stage) for stage in blocks))
