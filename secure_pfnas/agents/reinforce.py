@@ -1,0 +1,167 @@
+"""REINFORCE: one categorical policy and one Adam per client.
+
+Rules of this file:
+    * One trial moves one agent by one step; nobody else's logits or optimiser are touched.
+    * The gradient is that of −A·log q(a), with q the policy that was offered, floor included.
+    * ``faithful`` restores the authors' settings, their global baseline and no floor.
+    * Everything that decides the next step is in ``state()``.
+
+Reference:
+    Yao & Li, PerFedRLNAS (AAAI 2024); Williams, REINFORCE (1992); Kingma & Ba, Adam (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_pfnas.agents.agent import Policy, State, Trial
+from secure_pfnas.nas.space import Architecture, SearchSpace
+
+_EPSILON = 1e-8
+_FIELDS = ("logits", "first", "second", "scalars")
+
+
+@dataclass(frozen=True, slots=True)
+class ReinforceSettings:
+    """How fast agents learn.
+
+    Args:
+        faithful: The authors' settings; the other fields are then theirs, whatever they say.
+        learning_rate: Adam's, in (0, 0.1]. The authors' 0.5 saturates a binary choice in some
+            five to ten visits.
+        beta1: Decay of Adam's first moment.
+        beta2: Decay of Adam's second moment.
+        floor: ε of the exploration floor: p ← (1 − ε)·p + ε/C for C options.
+        baseline_decay: Weight of the past in the client's own running mean reward.
+    """
+
+    faithful: bool = False
+    learning_rate: float = 0.1
+    beta1: float = 0.5
+    beta2: float = 0.999
+    floor: float = 0.05
+    baseline_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate <= 0.1:
+            raise ValueError("the learning rate lies in (0, 0.1]")
+        if not 0 <= self.floor < 1 or not 0 <= self.baseline_decay < 1:
+            raise ValueError("floor and baseline decay lie in [0, 1)")
+        if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1:
+            raise ValueError("Adam's decays lie in [0, 1)")
+        if self.faithful:
+            theirs = {"learning_rate": 0.5, "beta1": 0.5, "beta2": 0.999, "floor": 0.0}
+            for name, value in theirs.items():
+                object.__setattr__(self, name, value)
+
+
+@dataclass(slots=True)
+class _Agent:
+    logits: NDArray[np.float64]  # (L,), the decisions' blocks end to end
+    first: NDArray[np.float64]  # (L,), Adam's first moment
+    second: NDArray[np.float64]  # (L,), Adam's second moment
+    # steps taken, running mean reward, best reward ever
+    scalars: NDArray[np.float64] = field(default_factory=lambda: np.array([0.0, 0.0, -np.inf]))
+
+
+class Reinforce:
+    """Policy-gradient agents for every client.
+
+    Args:
+        space: What is searched.
+        settings: How fast.
+    """
+
+    def __init__(self, space: SearchSpace, settings: ReinforceSettings | None = None) -> None:
+        self.settings = settings or ReinforceSettings()
+        self._widths = [len(decision.options) for decision in space.decisions]
+        self._ends = np.cumsum(self._widths)
+        self._agents: dict[str, _Agent] = {}
+
+    def policy(self, cid: str) -> Policy:
+        """Return softmax of the client's logits, mixed with the exploration floor."""
+        floor = self.settings.floor
+        return tuple((1 - floor) * p + floor / len(p) for p in self._softmax(self._agent(cid)))
+
+    def update(self, trials: Mapping[str, Trial]) -> None:
+        """Take one Adam step for each client named, on (its reward − baseline)."""
+        advantages = self._advantages({cid: trial.reward for cid, trial in trials.items()})
+        for cid, trial in trials.items():
+            agent = self._agents.setdefault(cid, self._fresh())
+            self._step(agent, self._gradient(agent, trial.architecture, advantages[cid]))
+            steps, mean, best = agent.scalars
+            decay = self.settings.baseline_decay if steps else 0.0
+            mean = decay * mean + (1 - decay) * trial.reward
+            agent.scalars = np.array([steps + 1, mean, max(best, trial.reward)])
+
+    def state(self) -> State:
+        """Return ``<cid>/<field>`` arrays for every client seen."""
+        return {
+            f"{cid}/{name}": np.array(getattr(agent, name), dtype=np.float64)
+            for cid, agent in sorted(self._agents.items())
+            for name in _FIELDS
+        }
+
+    def restore(self, state: Mapping[str, NDArray[np.float64]]) -> None:
+        """Become the agents whose ``state()`` this was.
+
+        Raises:
+            ValueError: A field is missing, unknown or of another space's length.
+        """
+        fields: dict[str, dict[str, NDArray[np.float64]]] = {}
+        for key, value in state.items():
+            cid, _, name = key.rpartition("/")
+            length = 3 if name == "scalars" else int(self._ends[-1])
+            if name not in _FIELDS or value.shape != (length,):
+                raise ValueError(f"{key} of shape {value.shape} is no part of these agents")
+            fields.setdefault(cid, {})[name] = np.array(value, dtype=np.float64)
+        if any(len(named) != len(_FIELDS) for named in fields.values()):
+            raise ValueError("an agent's state is incomplete")
+        self._agents = {cid: _Agent(**named) for cid, named in fields.items()}
+
+    def _fresh(self) -> _Agent:
+        return _Agent(*(np.zeros(self._ends[-1]) for _ in range(3)))
+
+    def _agent(self, cid: str) -> _Agent:
+        return self._agents.get(cid) or self._fresh()
+
+    def _softmax(self, agent: _Agent) -> list[NDArray[np.float64]]:
+        blocks = np.split(agent.logits, self._ends[:-1])
+        powers = [np.exp(block - block.max()) for block in blocks]
+        return [power / power.sum() for power in powers]
+
+    def _advantages(self, rewards: Mapping[str, float]) -> dict[str, float]:
+        if self.settings.faithful:
+            baseline = self._best_of_all(rewards)
+            return {cid: reward - baseline for cid, reward in rewards.items()}
+        # A client's first reward is its own baseline: it says nothing about better or worse.
+        own = {cid: self._agent(cid).scalars for cid in rewards}
+        return {cid: r - own[cid][1] if own[cid][0] else 0.0 for cid, r in rewards.items()}
+
+    def _best_of_all(self, rewards: Mapping[str, float]) -> float:
+        # The authors fill the table of best accuracies first in the first round, and last later.
+        best = [self._agents[cid].scalars[2] for cid in sorted(self._agents)]
+        return float(np.mean(best or [rewards[cid] for cid in sorted(rewards)]))
+
+    def _gradient(
+        self, agent: _Agent, architecture: Architecture, advantage: float
+    ) -> NDArray[np.float64]:
+        floor = self.settings.floor
+        blocks: list[NDArray[np.float64]] = []
+        for p, choice in zip(self._softmax(agent), architecture, strict=True):
+            offered = (1 - floor) * p[choice] + floor / len(p)
+            score = p - np.eye(len(p))[choice]
+            blocks.append(advantage * (1 - floor) * p[choice] / offered * score)
+        return np.concatenate(blocks)
+
+    def _step(self, agent: _Agent, gradient: NDArray[np.float64]) -> None:
+        s, step = self.settings, agent.scalars[0] + 1
+        agent.first = s.beta1 * agent.first + (1 - s.beta1) * gradient
+        agent.second = s.beta2 * agent.second + (1 - s.beta2) * gradient**2
+        first = agent.first / (1 - s.beta1**step)
+        second = agent.second / (1 - s.beta2**step)
+        agent.logits = agent.logits - s.learning_rate * first / (np.sqrt(second) + _EPSILON)

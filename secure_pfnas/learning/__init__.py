@@ -1,0 +1,1 @@
+"""Who learns: partitions, local training, evaluation, aggregation, strategies."""

@@ -1,0 +1,160 @@
+"""One client's local work in one round.
+
+Rules of this file:
+    * Same job, same data, same bits: one torch thread, and a generator seeded by the job.
+    * The reward's count is of validation examples, which are never trained on.
+    * Training that leaves the finite numbers is reported as failed, with nothing to send.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from secure_pfnas.learning.dp_sgd import train_privately
+from secure_pfnas.learning.evaluate import correct
+from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
+from secure_pfnas.nas import subnet
+from secure_pfnas.nas.slots import SlotLayout
+from secure_pfnas.nas.spaces import make_space
+from secure_pfnas.nas.supernet import initial_vector
+from secure_pfnas.wire.randomness import RandomBytes, SeededStream
+
+__all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "train"]
+
+Vector = NDArray[np.float32]
+
+
+def cosine(base: float, round_number: int, rounds: int, last: float = 0.1) -> float:
+    """Return the learning rate of a round: ``base`` in the first, ``last``·``base`` in the last."""
+    if not 1 <= round_number <= rounds:
+        raise ValueError(f"round {round_number} of {rounds}")
+    position = (round_number - 1) / max(1, rounds - 1)
+    return base * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * position)))
+
+
+def train(job: TrainingJob, data: ClientData, entropy: RandomBytes = os.urandom) -> TrainingResult:
+    """Train the job's subnet on the client's data and count what it then gets right.
+
+    Args:
+        job: What to do.
+        data: The client's own examples.
+        entropy: Source of DP-SGD's secret noise and batches where the job brings no noise seed.
+    """
+    layout = _layout(job.space, job.input_shape, job.classes, job.personal_names)
+    used, shared = layout.used(job.architecture), layout.shared(job.architecture)
+    start = _start(job, layout)
+    with _one_thread():
+        module = subnet.extract(layout, start, job.architecture)
+        steps = _fit(module, job, data, entropy)
+        after = subnet.flatten(layout, module, job.architecture)
+        failed = not bool(np.isfinite(after).all())
+        right = (
+            (0, 0)
+            if failed
+            else (
+                correct(module, data.x_validation, data.y_validation),
+                correct(module, data.x_test, data.y_test),
+            )
+        )
+    end = start.copy()
+    if not failed:
+        subnet.scatter(layout, after, used, end)
+    return TrainingResult(
+        failed=failed,
+        update=subnet.gather(layout, end, shared) - job.weights,
+        personal=subnet.gather(layout, end, _personal(layout)) if job.personal_names else None,
+        correct=right[0],
+        validation_size=len(data.y_validation),
+        test_correct=right[1],
+        test_size=len(data.y_test),
+        steps=steps,
+    )
+
+
+@lru_cache(maxsize=8)
+def _layout(
+    name: str, input_shape: tuple[int, int, int], classes: int, personal: frozenset[str]
+) -> SlotLayout:
+    return SlotLayout.derive(make_space(name, input_shape, classes), personal)
+
+
+def _personal(layout: SlotLayout) -> tuple[int, ...]:
+    return tuple(slot.id for slot in layout.slots if slot.personal)
+
+
+def _start(job: TrainingJob, layout: SlotLayout) -> Vector:
+    """Return a supernet vector that holds what the client knows: its subnet and its own values."""
+    personal = job.personal
+    if personal is None:
+        generator = torch.Generator().manual_seed(job.seed)
+        fresh = initial_vector(layout, layout.space, generator)
+        personal = subnet.gather(layout, fresh, _personal(layout))
+    vector = np.zeros(layout.length, dtype=np.float32)
+    subnet.scatter(layout, personal, _personal(layout), vector)
+    subnet.scatter(layout, job.weights, layout.shared(job.architecture), vector)
+    return vector
+
+
+def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomBytes) -> int:
+    """Train in place; return the number of steps."""
+    optimizer = _sgd(module, job)
+    if job.dp is None:
+        return _train_plainly(module, optimizer, job, data)
+    random = _stream(job.noise_seed) if job.noise_seed is not None else entropy
+    train_privately(
+        module, optimizer, x=data.x_train, y=data.y_train, settings=job.dp, random=random
+    )
+    return job.dp.steps
+
+
+def _sgd(module: nn.Module, job: TrainingJob) -> torch.optim.SGD:
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": job.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=job.learning_rate, momentum=job.momentum)
+
+
+def _train_plainly(
+    module: nn.Module, optimizer: torch.optim.SGD, job: TrainingJob, data: ClientData
+) -> int:
+    module.train()
+    order = np.random.Generator(np.random.PCG64(job.seed))
+    x, y = torch.tensor(data.x_train), torch.tensor(data.y_train)
+    steps = 0
+    for _ in range(job.epochs):
+        shuffled = order.permutation(len(y))
+        for first in range(0, len(y), job.batch_size):
+            batch = torch.from_numpy(shuffled[first : first + job.batch_size])
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(module(x[batch]), y[batch]).backward()
+            optimizer.step()
+            steps += 1
+    return steps
+
+
+def _stream(seed: bytes) -> SeededStream:
+    return SeededStream(int.from_bytes(seed, "little", signed=True), "dp-sgd")
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    # The order in which threads add floats would otherwise decide the last bits.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
