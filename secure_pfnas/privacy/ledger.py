@@ -1,0 +1,238 @@
+"""What a client has spent: append-only, in the order it was spent.
+
+Rules of this file:
+    * A release is reserved before it is computed and stored before it is sent. What is reserved is
+      spent, whether or not its value ever left: spent ≥ released.
+    * One (federation, round, mechanism), one release. A retry is given the stored value; fresh
+      noise for the same release would average the noise away.
+    * Within a federation a mechanism never changes its charge: only then is the accounting valid.
+    * Each entry carries the hash of the one before it, so an edit breaks every later entry.
+    * A ledger is a value: ``reserve`` and ``release`` return the next ledger and the new entry,
+      which the runtime makes durable before anything else happens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import Enum
+from hashlib import sha256
+from typing import Self, cast
+
+import msgpack
+from dp_accounting import DpEvent
+
+from secure_pfnas.errors import DropReason, Rejected
+from secure_pfnas.privacy.accountant import epsilon
+from secure_pfnas.privacy.charge import Budget, Charge, Spent, from_text, to_text
+
+GENESIS = bytes(32)
+VALUE_LIMIT = 64 * 1024
+_MICRO = 10**6
+
+
+class State(Enum):
+    """How far a release has come. There is no way back."""
+
+    RESERVED = "reserved"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a ledger.
+
+    Attributes:
+        number: Position in the ledger, from 0.
+        federation: The federation's name.
+        round: Its round, from 1.
+        mechanism: What was released, such as ``"reward"``.
+        state: RESERVED, or RELEASED with the value.
+        train: Canonical text of the event a training record pays.
+        validation: Canonical text of the event a validation record pays.
+        value: The released bytes; empty while reserved.
+        delta: δ the two ε are stated at, as ``repr`` of the float.
+        train_epsilon_micro: ε of a training record after this entry, in 10⁻⁶,
+            rounded up; None is ∞.
+        validation_epsilon_micro: The same for a validation record.
+        previous: Hash of the entry before, 32 bytes; zeros for the first.
+    """
+
+    number: int
+    federation: str
+    round: int
+    mechanism: str
+    state: State
+    train: str
+    validation: str
+    value: bytes
+    delta: str
+    train_epsilon_micro: int | None
+    validation_epsilon_micro: int | None
+    previous: bytes
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What must be unique among releases."""
+        return self.federation, self.round, self.mechanism
+
+    @property
+    def charge(self) -> Charge:
+        """What the release costs."""
+        return Charge(from_text(self.train), from_text(self.validation))
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 over every field, the previous hash included."""
+        fields = (
+            self.number,
+            *self.key,
+            self.state.value,
+            self.train,
+            self.validation,
+            self.value,
+            self.delta,
+            self.train_epsilon_micro,
+            self.validation_epsilon_micro,
+            self.previous,
+        )
+        packed = cast("bytes", msgpack.packb(fields, use_bin_type=True))
+        return sha256(b"secure-pfnas/ledger\x1f" + packed).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A client's releases, oldest first."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def head(self) -> bytes:
+        """Hash of the newest entry; 32 zero bytes for an empty ledger."""
+        return self.entries[-1].hash if self.entries else GENESIS
+
+    def find(self, federation: str, round_: int, mechanism: str) -> Entry | None:
+        """Return the newest entry of one release, or None."""
+        key = federation, round_, mechanism
+        return next((e for e in reversed(self.entries) if e.key == key), None)
+
+    def spent(self, mechanism: str, federation: str | None = None) -> int:
+        """Count a mechanism's releases, reserved ones included, over one or all federations."""
+        return sum(
+            e.mechanism == mechanism and federation in (None, e.federation)
+            for e in self._reservations()
+        )
+
+    def epsilon(self, delta: float) -> Spent:
+        """Return what every entry so far costs each kind of record, at ``delta``."""
+        return self._cost(delta, None)
+
+    def would_exceed(self, charge: Charge, budget: Budget) -> bool:
+        """Whether one more release of this charge would pass the budget."""
+        return not self._cost(budget.delta, charge).within(budget)
+
+    def reserve(
+        self, federation: str, round_: int, mechanism: str, charge: Charge, budget: Budget
+    ) -> tuple[Ledger, Entry]:
+        """Spend one release before it is computed.
+
+        Returns:
+            The next ledger and its new entry. For a release reserved before, this ledger and that
+            release's newest entry: if RELEASED, its value is what to send.
+
+        Raises:
+            Rejected: BUDGET_EXHAUSTED if it would pass the budget; POLICY_DOWNGRADE if the
+                federation charged this mechanism differently before.
+        """
+        texts = to_text(charge.train), to_text(charge.validation)
+        for e in self._reservations():
+            if (e.federation, e.mechanism) == (federation, mechanism):
+                if (e.train, e.validation) != texts:
+                    raise Rejected(DropReason.POLICY_DOWNGRADE, f"{mechanism} changed its charge")
+                break
+        existing = self.find(federation, round_, mechanism)
+        if existing:
+            return self, existing
+        cost = self._cost(budget.delta, charge)
+        if not cost.within(budget):
+            raise Rejected(DropReason.BUDGET_EXHAUSTED, f"{mechanism} in round {round_}")
+        entry = Entry(
+            number=len(self.entries),
+            federation=federation,
+            round=round_,
+            mechanism=mechanism,
+            state=State.RESERVED,
+            train=texts[0],
+            validation=texts[1],
+            value=b"",
+            delta=repr(budget.delta),
+            train_epsilon_micro=_micro(cost.train_epsilon),
+            validation_epsilon_micro=_micro(cost.validation_epsilon),
+            previous=self.head,
+        )
+        return self.extended(entry), entry
+
+    def release(
+        self, federation: str, round_: int, mechanism: str, value: bytes
+    ) -> tuple[Ledger, Entry]:
+        """Store a reserved release's value before it is sent.
+
+        Returns:
+            The next ledger and its new entry; for a value stored before, this ledger and that
+            entry.
+
+        Raises:
+            ValueError: the release was not reserved, holds another value already, or the value is
+                longer than 64 KiB.
+        """
+        reserved = self.find(federation, round_, mechanism)
+        if reserved is None:
+            raise ValueError(f"{mechanism} of round {round_} was not reserved")
+        if reserved.state is State.RELEASED:
+            if reserved.value != value:
+                raise ValueError(f"{mechanism} of round {round_} was released with another value")
+            return self, reserved
+        if len(value) > VALUE_LIMIT:
+            raise ValueError(f"a value of {len(value)} bytes does not belong in a ledger")
+        newest = self.entries[-1]
+        entry = replace(
+            reserved,
+            number=len(self.entries),
+            state=State.RELEASED,
+            value=value,
+            delta=newest.delta,
+            train_epsilon_micro=newest.train_epsilon_micro,
+            validation_epsilon_micro=newest.validation_epsilon_micro,
+            previous=self.head,
+        )
+        return self.extended(entry), entry
+
+    def extended(self, entry: Entry) -> Self:
+        """Return this ledger with ``entry`` at its end.
+
+        Raises:
+            ValueError: the entry does not follow this ledger's head.
+        """
+        if (entry.number, entry.previous) != (len(self.entries), self.head):
+            raise ValueError(f"entry {entry.number} does not follow entry {len(self.entries) - 1}")
+        return type(self)((*self.entries, entry))
+
+    def _reservations(self) -> list[Entry]:
+        return [e for e in self.entries if e.state is State.RESERVED]
+
+    def _cost(self, delta: float, extra: Charge | None) -> Spent:
+        charges = Counter((e.train, e.validation) for e in self._reservations())
+        train: Counter[DpEvent] = Counter()
+        validation: Counter[DpEvent] = Counter()
+        for (train_text, validation_text), count in charges.items():
+            train[from_text(train_text)] += count
+            validation[from_text(validation_text)] += count
+        if extra:
+            train[extra.train] += 1
+            validation[extra.validation] += 1
+        return Spent(epsilon(train, delta), epsilon(validation, delta))
+
+
+def _micro(value: float) -> int | None:
+    return None if math.isinf(value) else math.ceil(value * _MICRO)
