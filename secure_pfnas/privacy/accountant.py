@@ -28,7 +28,7 @@ from dp_accounting import (
     PoissonSampledDpEvent,
     SelfComposedDpEvent,
 )
-from dp_accounting.pld import PLDAccountant
+from dp_accounting.pld import privacy_loss_distribution as pld
 from dp_accounting.rdp import RdpAccountant
 from scipy.special import log_ndtr
 
@@ -37,16 +37,19 @@ from secure_pfnas.privacy.charge import UnknownEventError
 Events = Iterable[DpEvent] | Mapping[DpEvent, int]
 Merged = tuple[tuple[float, float, int], ...]  # (rate, σ, count), ascending; rate 1 at most once
 
+FINE, COARSE = 1e-4, 1e-3
 _BISECTIONS = 100
 _LARGEST_EPSILON = 1e6
 
 
-def epsilon(events: Events, delta: float) -> float:
+def epsilon(events: Events, delta: float, *, interval: float = FINE) -> float:
     """Return the ε at which the composition of ``events`` is (ε, δ)-DP, add/remove.
 
     Args:
         events: What happened: a sequence, or each event with how often it happened.
         delta: δ in (0, 1).
+        interval: Grain of the privacy losses, which are rounded up to it; ``COARSE`` is ten times
+            faster and at most a few thousandths higher.
 
     Returns:
         ε ≥ 0; ``math.inf`` once anything unprotected is among the events.
@@ -61,7 +64,7 @@ def epsilon(events: Events, delta: float) -> float:
         (privacy loss distributions).
     """
     merged = _merge(events, delta)
-    return math.inf if merged is None else _epsilon(merged, delta)
+    return math.inf if merged is None else _epsilon(merged, delta, interval)
 
 
 def rdp_epsilon(events: Events, delta: float) -> float:
@@ -171,15 +174,23 @@ def _composed(merged: Merged) -> Iterable[tuple[DpEvent, int]]:
 
 
 @lru_cache(maxsize=4096)
-def _epsilon(merged: Merged, delta: float) -> float:
+def _epsilon(merged: Merged, delta: float, interval: float) -> float:
     if not merged:
         return 0.0
     if merged[0][0] == 1.0:
         return _gaussian_epsilon(1.0 / merged[0][1], delta)
-    accountant = PLDAccountant()
-    for event, count in _composed(merged):
-        accountant.compose(event, count)
-    return max(0.0, float(accountant.get_epsilon(delta)))
+    total = pld.identity(interval)
+    for rate, sigma, count in merged:
+        total = total.compose(_losses(rate, sigma, interval).self_compose(count))
+    return max(0.0, float(total.get_epsilon_for_delta(delta)))
+
+
+@lru_cache(maxsize=16)
+def _losses(rate: float, sigma: float, interval: float) -> pld.PrivacyLossDistribution:
+    """One release's losses: the dearest part to compute, and the same in every round."""
+    return pld.from_gaussian_mechanism(
+        sigma, value_discretization_interval=interval, sampling_prob=rate
+    )
 
 
 def _gaussian_epsilon(mu: float, delta: float) -> float:

@@ -22,7 +22,7 @@ from functools import lru_cache
 from dp_accounting import DpEvent, GaussianDpEvent, SelfComposedDpEvent
 
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.privacy.accountant import epsilon, gaussian_mu
+from secure_pfnas.privacy.accountant import COARSE, FINE, epsilon, gaussian_mu
 from secure_pfnas.privacy.charge import (
     NOTHING,
     UNPROTECTED,
@@ -32,6 +32,7 @@ from secure_pfnas.privacy.charge import (
     sampled_gaussian,
 )
 from secure_pfnas.privacy.mechanisms.discrete_gaussian import (
+    LATTICE_LOSS,
     SMALLEST_SIGMA,
     DiscreteGaussianCount,
 )
@@ -42,7 +43,7 @@ UPDATE = "update"
 REFUSED_SIGNAL = 50.0  # validation records × μ: below, rewards reach under half of the gap
 WARNED_SIGNAL = 200.0  # from here on, rewards reach about nine tenths of it
 LARGEST_NOISE_MULTIPLIER = 100.0
-_SMALLEST_NOISE_MULTIPLIER = 0.3
+_SMALLEST_NOISE_MULTIPLIER = 0.3  # below, the accounting costs more than the noise saves
 _LARGEST_DELTA = 1e-5
 _GRAIN = 1000  # σ is planned in thousandths, rounded up
 
@@ -225,7 +226,8 @@ def plan(
 
 def reward_sigma(eps: float, delta: float, reports: int) -> Fraction:
     """Return the smallest planned σ, in counts, at which ``reports`` reports cost at most ε."""
-    sigma = math.sqrt(reports) / gaussian_mu(eps, delta)
+    charged = math.sqrt(reports) / gaussian_mu(eps, delta)
+    sigma = (charged + math.sqrt(charged**2 + 4 * LATTICE_LOSS)) / 2
     return max(Fraction(math.ceil(sigma * _GRAIN), _GRAIN), SMALLEST_SIGMA)
 
 
@@ -234,16 +236,23 @@ def training_sigma(eps: float, delta: float, rate: float, steps: int) -> float:
     """Return the smallest planned noise multiplier at which ``steps`` DP-SGD steps cost at most ε.
 
     Returns:
-        A multiple of 1/1000; ``math.inf`` where more than ``LARGEST_NOISE_MULTIPLIER`` is needed.
+        A multiple of 1/1000, at least 0.3; ``math.inf`` where more than
+        ``LARGEST_NOISE_MULTIPLIER`` is needed.
     """
-    low = math.floor(_SMALLEST_NOISE_MULTIPLIER * _GRAIN) - 1
-    high = math.ceil(LARGEST_NOISE_MULTIPLIER * _GRAIN) + 1
+
+    def enough(sigma: int, interval: float) -> bool:
+        event = sampled_gaussian(sigma / _GRAIN, rate, steps)
+        return epsilon([event], delta, interval=interval) <= eps
+
+    most = int(LARGEST_NOISE_MULTIPLIER * _GRAIN)
+    low, high = int(_SMALLEST_NOISE_MULTIPLIER * _GRAIN) - 1, most + 1
     while high - low > 1:
-        # Geometric: small noise is expensive to account for and seldom the answer.
+        # Geometric: small noise is dear to account for and seldom the answer.
         middle = min(max(math.isqrt(low * high), low + 1), high - 1)
-        enough = epsilon([sampled_gaussian(middle / _GRAIN, rate, steps)], delta) <= eps
-        low, high = (low, middle) if enough else (middle, high)
-    return high / _GRAIN if high <= LARGEST_NOISE_MULTIPLIER * _GRAIN else math.inf
+        low, high = (low, middle) if enough(middle, COARSE) else (middle, high)
+    while high <= most and not enough(high, FINE):
+        high += 1
+    return high / _GRAIN if high <= most else math.inf
 
 
 def _plan_reward(
