@@ -1,0 +1,414 @@
+"""A client's side of one round.
+
+Rules of this file:
+    * A client joins only a roster that meets its pinned policy, and uploads once.
+    * Slots under m_min carry no bytes; every other slot is masked by pair and by self-mask.
+    * One survivor set is signed in a round, and only after the caller has made that durable.
+    * What is revealed follows from the signed set: self-mask shares of survivors' open slots,
+      pair-seed shares of the dropped, never both of one peer, nothing else of anybody.
+    * States are values: a step returns the next, which no longer holds what it does not need.
+
+Reference: Bonawitz et al., CCS 2017, figure 4 (rounds 2 to 4); Ma et al., "Flamingo", IEEE S&P
+2023 (committee). Self-masks for each (client, slot) are this project's adaptation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import ClassVar
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from secure_pfnas.errors import DropReason, Rejected
+from secure_pfnas.secagg import shamir
+from secure_pfnas.secagg.graph import Graph, Openings
+from secure_pfnas.secagg.keys import (
+    SEED_BYTES,
+    Prekey,
+    Route,
+    pair_commitment,
+    pair_seed,
+    seal,
+    self_commitment,
+    unseal,
+)
+from secure_pfnas.secagg.masks import Masks, Packing, subtracts
+from secure_pfnas.secagg.messages import (
+    SHARE_BYTES,
+    CommitRequest,
+    CommitSignature,
+    DealtShares,
+    Member,
+    Reveal,
+    RevealRequest,
+    Roster,
+    SealedShares,
+    SlotPayload,
+    Upload,
+    rid,
+)
+from secure_pfnas.secagg.parameters import ClientPolicy
+from secure_pfnas.secagg.reveal import compose, secrets_dealt
+from secure_pfnas.secagg.roster import verify_roster
+from secure_pfnas.secagg.states import ClientEvent, ClientState, refused
+from secure_pfnas.wire.identity import Party, Signer, Trust
+from secure_pfnas.wire.randomness import RandomBytes
+
+Values = Mapping[int, NDArray[np.uint32]]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Seat:
+    """What a client knows of a round it has joined; nothing in it is secret."""
+
+    roster: Roster
+    rid: bytes
+    cid: str
+    graph: Graph
+    parties: Mapping[str, Party]
+
+    @property
+    def members(self) -> dict[str, Member]:
+        """Return the roster's members by name."""
+        return {member.cid: member for member in self.roster.members}
+
+
+class ClientRound:
+    """Any state of a client's round: a step that the table lacks is refused as WRONG_STATE."""
+
+    __slots__ = ()
+    state: ClassVar[ClientState]
+
+    def upload(
+        self,
+        values: Values,  # noqa: ARG002 — refused whatever it holds
+        random: RandomBytes,  # noqa: ARG002 — refused whatever it gives
+    ) -> tuple[Uploaded, Upload]:
+        """Mask and share the client's values; see ``Joined.upload``."""
+        raise refused(self.state, ClientEvent.UPLOAD)
+
+    def commit(
+        self,
+        request: CommitRequest,  # noqa: ARG002 — refused whatever it asks
+        signer: Signer,  # noqa: ARG002 — nothing is signed here
+    ) -> tuple[ClientRound, CommitSignature]:
+        """Sign the survivor set; see ``Uploaded.commit``."""
+        raise refused(self.state, ClientEvent.COMMIT)
+
+    def reveal(
+        self,
+        request: RevealRequest,  # noqa: ARG002 — refused whatever it asks
+    ) -> tuple[Revealed, Reveal]:
+        """Reveal what the signed set opens; see ``Committed.reveal``."""
+        raise refused(self.state, ClientEvent.REVEAL)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Joined(ClientRound):
+    """The roster was accepted; the client may train, then upload once."""
+
+    state: ClassVar[ClientState] = ClientState.JOINED
+    seat: Seat
+    sizes: Mapping[int, int]
+    prekey: Prekey
+
+    @property
+    def offered(self) -> tuple[int, ...]:
+        """Return the client's slots that have m_min members, ascending: those it will upload."""
+        return self.seat.graph.offered[self.seat.cid]
+
+    def upload(self, values: Values, random: RandomBytes) -> tuple[Uploaded, Upload]:
+        """Mask the client's values and share what opens their sum.
+
+        Guarantees: of two uploads in one round the second would reuse single-use keys; call it
+        once and keep only the state it returns.
+
+        Args:
+            values: Slot → (size,) uint32 for at least the offered slots; others are not sent.
+            random: Fresh bytes for seeds and Shamir coefficients.
+
+        Raises:
+            ValueError: A slot is missing, or its values have another size or type.
+            Rejected: MALFORMED, naming a peer whose key cannot be used.
+        """
+        packing = Packing(self.sizes, self.offered)
+        total = _pack(values, packing, self.offered)
+        own = [random(SEED_BYTES) for _ in self.offered]
+        pairs = self._pair_seeds()
+        self._mask(total, packing, own, pairs)
+        message = Upload(
+            rid=self.seat.rid,
+            slots=tuple(
+                SlotPayload(slot=slot, values=total[slice(*packing.run(slot))].tobytes())
+                for slot in self.offered
+            ),
+            shares=self._deal(b"".join((*own, *pairs.values())), random),
+            self_commitments=tuple(
+                self_commitment(self.seat.rid, self.seat.cid, slot, seed)
+                for slot, seed in zip(self.offered, own, strict=True)
+            ),
+            pair_commitments=tuple(
+                pair_commitment(self.seat.rid, self.seat.cid, peer, seed)
+                for peer, seed in pairs.items()
+            ),
+        )
+        digest = sha256(message.encode()).digest()
+        return Uploaded(self.seat, self.prekey.seal_key, digest), message
+
+    def _pair_seeds(self) -> dict[str, bytes]:
+        members, cid = self.seat.members, self.seat.cid
+        return {
+            peer: pair_seed(
+                self.prekey.mask_key, members[peer].prekey.mask_public, self.seat.rid, cid, peer
+            )
+            for peer in self.seat.graph.neighbours(cid)
+        }
+
+    def _mask(
+        self,
+        total: NDArray[np.uint32],
+        packing: Packing,
+        own: list[bytes],
+        pairs: Mapping[str, bytes],
+    ) -> None:
+        masks = Masks(self.seat.roster.suite)
+        for slot, seed in zip(self.offered, own, strict=True):
+            masks.add(total, seed, [packing.run(slot)])
+        for peer, slots in self.seat.graph.partners[self.seat.cid].items():
+            negate = subtracts(self.seat.cid, peer)
+            masks.add(total, pairs[peer], packing.runs(slots), negate=negate)
+
+    def _deal(self, secrets: bytes, random: RandomBytes) -> tuple[SealedShares, ...]:
+        members, roster, key = self.seat.members, self.seat.roster, self.prekey.seal_key
+        shares = shamir.split(secrets, len(roster.committee), roster.threshold, random)
+        return tuple(
+            SealedShares(
+                recipient=peer,
+                ciphertext=seal(
+                    key,
+                    members[peer].prekey.seal_public,
+                    Route(self.seat.rid, self.seat.cid, peer),
+                    share,
+                ),
+            )
+            for peer, share in zip(roster.committee, shares, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Uploaded(ClientRound):
+    """The upload is made; a committee member may sign one survivor set."""
+
+    state: ClassVar[ClientState] = ClientState.UPLOADED
+    seat: Seat
+    seal_key: X25519PrivateKey
+    upload_digest: bytes
+
+    def commit(self, request: CommitRequest, signer: Signer) -> tuple[Committed, CommitSignature]:
+        """Sign the survivor set.
+
+        The caller makes (``rid``, ``survivors_digest``) durable *before* the signature leaves:
+        a client that restarts must not sign again in a round it may have signed in.
+
+        Raises:
+            Rejected: WRONG_ROUND, WRONG_COMMITTEE (this client is not on it), MALFORMED,
+                UNKNOWN_MEMBER, TOO_FEW_SURVIVORS, WRONG_DIGEST (another upload in our name).
+        """
+        self._check(request)
+        digest = request.digest()
+        signature = CommitSignature(
+            rid=self.seat.rid, digest=digest, signature=signer.sign(b"survivors", digest)
+        )
+        survivors = request.survivors
+        return Committed(self.seat, self.seal_key, survivors, digest, signature), signature
+
+    def _check(self, request: CommitRequest) -> None:
+        seat = self.seat
+        if request.rid != seat.rid:
+            raise Rejected(DropReason.WRONG_ROUND, "commit request")
+        if seat.cid not in seat.roster.committee:
+            raise Rejected(DropReason.WRONG_COMMITTEE, "not on the committee")
+        if len(request.survivors) != len(request.upload_digests):
+            raise Rejected(DropReason.MALFORMED, "one digest for each survivor")
+        if not seat.parties.keys() >= set(request.survivors):
+            raise Rejected(DropReason.UNKNOWN_MEMBER, "survivor not on the roster")
+        if len(request.survivors) < seat.roster.minimum_survivors:
+            raise Rejected(DropReason.TOO_FEW_SURVIVORS, str(len(request.survivors)))
+        digests = dict(zip(request.survivors, request.upload_digests, strict=True))
+        if digests.get(seat.cid, self.upload_digest) != self.upload_digest:
+            raise Rejected(DropReason.WRONG_DIGEST, "another upload in our name")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Committed(ClientRound):
+    """One survivor set is signed; no other ever will be in this round."""
+
+    state: ClassVar[ClientState] = ClientState.COMMITTED
+    seat: Seat
+    seal_key: X25519PrivateKey
+    survivors: tuple[str, ...]
+    survivors_digest: bytes
+    signature: CommitSignature
+
+    def commit(
+        self,
+        request: CommitRequest,
+        signer: Signer,  # noqa: ARG002 — the one signature is made already
+    ) -> tuple[Committed, CommitSignature]:
+        """Give the same signature again for the same set.
+
+        Raises:
+            Rejected: WRONG_ROUND; EQUIVOCATION for any other set.
+        """
+        _check_same(self.seat, self.survivors_digest, request)
+        return self, self.signature
+
+    def reveal(self, request: RevealRequest) -> tuple[Revealed, Reveal]:
+        """Reveal shares of exactly what the signed set opens.
+
+        Raises:
+            Rejected: WRONG_ROUND, EQUIVOCATION (another set than the one signed here),
+                WRONG_COMMITTEE, DUPLICATE_MEMBER, BAD_SIGNATURE, TOO_FEW_SIGNATURES, MALFORMED.
+        """
+        _check_same(self.seat, self.survivors_digest, request.commit)
+        self._check_signatures(request)
+        if tuple(sealed.dealer for sealed in request.sealed) != self.survivors:
+            raise Rejected(DropReason.MALFORMED, "one box for each survivor")
+        boxes = {sealed.dealer: self._open(sealed) for sealed in request.sealed}
+        openings: Openings = self.seat.graph.openings(self.survivors)
+        message = compose(self.seat.rid, openings, boxes)
+        return Revealed(self.seat, self.survivors_digest, self.signature, message), message
+
+    def _check_signatures(self, request: RevealRequest) -> None:
+        seat, signers = self.seat, set[str]()
+        for signed in request.signatures:
+            if signed.cid not in seat.roster.committee:
+                raise Rejected(DropReason.WRONG_COMMITTEE, "signer not on the committee")
+            if signed.cid in signers:
+                raise Rejected(DropReason.DUPLICATE_MEMBER, "signature counted twice")
+            seat.parties[signed.cid].verify(b"survivors", self.survivors_digest, signed.signature)
+            signers.add(signed.cid)
+        if len(signers) < seat.roster.threshold:
+            raise Rejected(DropReason.TOO_FEW_SIGNATURES, str(len(signers)))
+
+    def _open(self, sealed: DealtShares) -> bytes | None:
+        seat, dealer = self.seat, sealed.dealer
+        public = seat.members[dealer].prekey.seal_public
+        try:
+            box = unseal(
+                self.seal_key, public, Route(seat.rid, dealer, seat.cid), sealed.ciphertext
+            )
+        except Rejected:
+            return None
+        return box if len(box) == secrets_dealt(seat.graph, dealer) * SHARE_BYTES else None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Revealed(ClientRound):
+    """The client's part is done; it holds no key, only its own answers."""
+
+    state: ClassVar[ClientState] = ClientState.REVEALED
+    seat: Seat
+    survivors_digest: bytes
+    signature: CommitSignature
+    message: Reveal
+
+    def commit(
+        self,
+        request: CommitRequest,
+        signer: Signer,  # noqa: ARG002 — the one signature is made already
+    ) -> tuple[Revealed, CommitSignature]:
+        """Give the same signature again for the same set; else EQUIVOCATION."""
+        _check_same(self.seat, self.survivors_digest, request)
+        return self, self.signature
+
+    def reveal(self, request: RevealRequest) -> tuple[Revealed, Reveal]:
+        """Give the same reveal again for the same set; else EQUIVOCATION."""
+        _check_same(self.seat, self.survivors_digest, request.commit)
+        return self, self.message
+
+
+def join(
+    roster: Roster,
+    *,
+    cid: str,
+    federation: str,
+    prekey: Prekey,
+    policy: ClientPolicy,
+    trust: Trust,
+    last_round: int,
+    used_prekeys: Container[int],
+    slot_sizes: Mapping[int, int],
+    layout_digest: str,
+) -> Joined:
+    """Accept a roster whose envelope the server signed, or refuse it.
+
+    The caller marks ``prekey`` used and ``roster.round`` seen, durably, before it uploads; and
+    checks that the roster gives it the shared slots of the architecture it was sent.
+
+    Args:
+        roster: What the server proposes.
+        cid: This client.
+        federation: The federation this client belongs to.
+        prekey: The secret half of the prekey that the roster names for this client.
+        policy: The least this client accepts.
+        trust: Verifies members' certificates.
+        last_round: The highest round this client has ever joined; 0 before the first.
+        used_prekeys: Sequence numbers of prekeys that have served.
+        slot_sizes: Elements of each slot in this client's own layout.
+        layout_digest: The digest of that layout.
+
+    Raises:
+        Rejected: WRONG_FEDERATION, WRONG_ROUND (not above ``last_round``), POLICY_DOWNGRADE,
+            WRONG_DIGEST, UNKNOWN_MEMBER (this client is not on it), REUSED_PREKEY, WRONG_SLOT,
+            and whatever ``verify_roster`` refuses.
+    """
+    if roster.federation != federation:
+        raise Rejected(DropReason.WRONG_FEDERATION, roster.federation)
+    if roster.round <= last_round:
+        raise Rejected(DropReason.WRONG_ROUND, f"{roster.round} after {last_round}")
+    parties = verify_roster(roster, trust)
+    if not roster.terms.meets(policy):
+        raise Rejected(DropReason.POLICY_DOWNGRADE, "laxer than the pinned policy")
+    if roster.layout_digest != layout_digest:
+        raise Rejected(DropReason.WRONG_DIGEST, "another slot layout")
+    seat = Seat(roster, rid(roster), cid, Graph.of(roster), parties)
+    _check_own(seat, prekey, used_prekeys, slot_sizes)
+    return Joined(seat, slot_sizes, prekey)
+
+
+def _check_own(
+    seat: Seat, prekey: Prekey, used_prekeys: Container[int], slot_sizes: Mapping[int, int]
+) -> None:
+    own = seat.members.get(seat.cid)
+    if own is None:
+        raise Rejected(DropReason.UNKNOWN_MEMBER, "not on this roster", peer=seat.cid)
+    named = own.prekey
+    if prekey.sequence in used_prekeys or named.sequence != prekey.sequence:
+        raise Rejected(DropReason.REUSED_PREKEY, f"sequence {named.sequence}")
+    if (named.mask_public, named.seal_public) != prekey.publics():
+        raise Rejected(DropReason.REUSED_PREKEY, "not the keys of this prekey")
+    if not slot_sizes.keys() >= set(own.slots):
+        raise Rejected(DropReason.WRONG_SLOT, "a slot the layout lacks")
+
+
+def _check_same(seat: Seat, digest: bytes, request: CommitRequest) -> None:
+    if request.rid != seat.rid:
+        raise Rejected(DropReason.WRONG_ROUND, "commit request")
+    if request.digest() != digest:
+        raise Rejected(DropReason.EQUIVOCATION, "a second survivor set")
+
+
+def _pack(values: Values, packing: Packing, slots: tuple[int, ...]) -> NDArray[np.uint32]:
+    total = np.empty(packing.length, np.dtype("<u4"))
+    for slot in slots:
+        start, stop = packing.run(slot)
+        given = values.get(slot)
+        if given is None or given.dtype != np.uint32 or given.shape != (stop - start,):
+            raise ValueError(f"slot {slot} needs {stop - start} uint32 values")
+        total[start:stop] = given
+    return total

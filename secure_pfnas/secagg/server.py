@@ -1,0 +1,325 @@
+"""The server's side of one round.
+
+Rules of this file:
+    * A message is checked against the roster before it is kept; a repeated one changes nothing,
+      a different second one from the same peer is EQUIVOCATION.
+    * A stage closes when the caller says so (time is the caller's): into the next stage with its
+      messages, or into ``Aborted``. Nothing is opened before the last stage.
+    * Survivors are fixed once, when collecting closes; later uploads are refused by the type.
+    * A secret is used only if it matches its dealer's commitment, so that an open sum is either
+      exact or not published.
+
+Reference: Bonawitz et al., CCS 2017, figure 4 (server side).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_pfnas.errors import AbortReason, DropReason, Rejected
+from secure_pfnas.secagg.graph import Graph
+from secure_pfnas.secagg.masks import Packing
+from secure_pfnas.secagg.messages import (
+    SHARE_BYTES,
+    TAG_BYTES,
+    CommitRequest,
+    CommitSignature,
+    DealtShares,
+    MemberSignature,
+    Reveal,
+    RevealRequest,
+    Roster,
+    Upload,
+    rid,
+)
+from secure_pfnas.secagg.recover import Recovery, culprits
+from secure_pfnas.secagg.reveal import collect, secrets_dealt
+from secure_pfnas.secagg.roster import verify_roster
+from secure_pfnas.secagg.states import ServerState
+from secure_pfnas.secagg.unmask import SlotSum, Unmasked, deal, subtract_masks
+from secure_pfnas.wire.identity import Party, Trust
+
+M = TypeVar("M", Upload, CommitSignature, Reveal)
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The round opened nothing; ``blamed`` names who made it fail, if anybody can be named."""
+
+    reason: AbortReason
+    blamed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table:
+    """What the server knows of its round from the beginning."""
+
+    roster: Roster
+    rid: bytes
+    graph: Graph
+    parties: Mapping[str, Party]
+    sizes: Mapping[int, int]
+
+    def packing(self) -> Packing:
+        """Return where each offered slot lies in the server's vector of sums."""
+        return Packing(
+            self.sizes, sorted({s for held in self.graph.offered.values() for s in held})
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Collecting:
+    """Waiting for uploads."""
+
+    state: ClassVar[ServerState] = ServerState.COLLECTING
+    table: Table
+    uploads: Mapping[str, Upload] = field(default_factory=dict[str, Upload])
+    digests: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+    @classmethod
+    def start(cls, roster: Roster, slot_sizes: Mapping[int, int], trust: Trust) -> Collecting:
+        """Open the round.
+
+        Args:
+            roster: As sent to every member.
+            slot_sizes: Elements of each slot in the layout that the roster names.
+            trust: Verifies members' certificates.
+
+        Raises:
+            Rejected: Whatever ``verify_roster`` refuses; WRONG_SLOT, naming the member, for a
+                slot without a size.
+        """
+        parties = verify_roster(roster, trust)
+        for member in roster.members:
+            if not slot_sizes.keys() >= set(member.slots):
+                raise Rejected(DropReason.WRONG_SLOT, "no such slot", peer=member.cid)
+        return cls(Table(roster, rid(roster), Graph.of(roster), parties, dict(slot_sizes)))
+
+    @property
+    def ready(self) -> bool:
+        """Whether closing now would not abort."""
+        return len(self.uploads) >= self.table.roster.minimum_survivors
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member has uploaded."""
+        return len(self.uploads) == len(self.table.roster.members)
+
+    def receive(self, cid: str, message: Upload) -> Collecting:
+        """Keep one upload.
+
+        Raises:
+            Rejected: UNKNOWN_MEMBER, WRONG_ROUND, WRONG_SLOT, WRONG_LENGTH, WRONG_COMMITTEE,
+                MALFORMED, EQUIVOCATION; all naming ``cid``.
+        """
+        self._check(cid, message)
+        digest = sha256(message.encode()).digest()
+        if cid in self.digests:
+            if self.digests[cid] != digest:
+                raise Rejected(DropReason.EQUIVOCATION, "a second upload", peer=cid)
+            return self
+        return replace(
+            self,
+            uploads={**self.uploads, cid: message},
+            digests={**self.digests, cid: digest},
+        )
+
+    def close(self) -> tuple[Committing, dict[str, CommitRequest]] | Aborted:
+        """Fix the survivor set; every committee member is asked to sign it."""
+        disputed = culprits(self._disagreements())
+        survivors = tuple(sorted(self.uploads.keys() - set(disputed)))
+        if len(survivors) < self.table.roster.minimum_survivors:
+            return Aborted(AbortReason.TOO_FEW_SURVIVORS, disputed)
+        request = CommitRequest(
+            rid=self.table.rid,
+            survivors=survivors,
+            upload_digests=tuple(self.digests[cid] for cid in survivors),
+        )
+        total = self._sum(survivors)
+        deals = {cid: self.uploads[cid].model_copy(update={"slots": ()}) for cid in survivors}
+        state = Committing(self.table, request, total, deals, disputed)
+        return state, dict.fromkeys(self.table.roster.committee, request)
+
+    def _check(self, cid: str, message: Upload) -> None:
+        table = self.table
+        if cid not in table.parties:
+            raise Rejected(DropReason.UNKNOWN_MEMBER, "upload", peer=cid)
+        if message.rid != table.rid:
+            raise Rejected(DropReason.WRONG_ROUND, "upload", peer=cid)
+        offered = table.graph.offered[cid]
+        if tuple(payload.slot for payload in message.slots) != offered:
+            raise Rejected(DropReason.WRONG_SLOT, "not the offered slots", peer=cid)
+        if any(len(given.values) != 4 * table.sizes[given.slot] for given in message.slots):
+            raise Rejected(DropReason.WRONG_LENGTH, "slot values", peer=cid)
+        if tuple(box.recipient for box in message.shares) != table.roster.committee:
+            raise Rejected(DropReason.WRONG_COMMITTEE, "boxes", peer=cid)
+        box_bytes = secrets_dealt(table.graph, cid) * SHARE_BYTES + TAG_BYTES
+        if any(len(box.ciphertext) != box_bytes for box in message.shares):
+            raise Rejected(DropReason.WRONG_LENGTH, "boxes", peer=cid)
+        counts = (len(message.self_commitments), len(message.pair_commitments))
+        if counts != (len(offered), len(table.graph.neighbours(cid))):
+            raise Rejected(DropReason.MALFORMED, "commitments", peer=cid)
+
+    def _disagreements(self) -> list[tuple[str, str]]:
+        """Pairs that published different commitments to one seed: their masks may not cancel."""
+        graph = self.table.graph
+        claims = {
+            cid: dict(zip(graph.neighbours(cid), upload.pair_commitments, strict=True))
+            for cid, upload in self.uploads.items()
+        }
+        return [
+            (cid, peer)
+            for cid, made in claims.items()
+            for peer in made
+            if cid < peer and peer in claims and made[peer] != claims[peer][cid]
+        ]
+
+    def _sum(self, survivors: tuple[str, ...]) -> NDArray[np.uint32]:
+        packing = self.table.packing()
+        total = np.zeros(packing.length, np.uint32)
+        for cid in survivors:
+            for payload in self.uploads[cid].slots:
+                part = total[slice(*packing.run(payload.slot))]
+                np.add(part, np.frombuffer(payload.values, np.dtype("<u4")), out=part)
+        return total
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Committing:
+    """Waiting for the committee's signatures; holds the sum, and no client's values."""
+
+    state: ClassVar[ServerState] = ServerState.COMMITTING
+    table: Table
+    request: CommitRequest
+    total: NDArray[np.uint32]
+    deals: Mapping[str, Upload]
+    blamed: tuple[str, ...]
+    signatures: Mapping[str, CommitSignature] = field(default_factory=dict[str, CommitSignature])
+
+    @property
+    def ready(self) -> bool:
+        """Whether closing now would not abort."""
+        return len(self.signatures) >= self.table.roster.threshold
+
+    @property
+    def complete(self) -> bool:
+        """Whether every committee member has signed."""
+        return len(self.signatures) == len(self.table.roster.committee)
+
+    def receive(self, cid: str, message: CommitSignature) -> Committing:
+        """Keep one signature; a repeated one may differ in its bytes, never in its set.
+
+        Raises:
+            Rejected: WRONG_COMMITTEE, WRONG_ROUND, EQUIVOCATION (another set), BAD_SIGNATURE;
+                all naming ``cid``.
+        """
+        if cid not in self.table.roster.committee:
+            raise Rejected(DropReason.WRONG_COMMITTEE, "signature", peer=cid)
+        if message.rid != self.table.rid:
+            raise Rejected(DropReason.WRONG_ROUND, "signature", peer=cid)
+        if message.digest != self.request.digest():
+            raise Rejected(DropReason.EQUIVOCATION, "signature over another set", peer=cid)
+        self.table.parties[cid].verify(b"survivors", message.digest, message.signature)
+        if cid in self.signatures:
+            return self
+        return replace(self, signatures={**self.signatures, cid: message})
+
+    def close(self) -> tuple[Revealing, dict[str, RevealRequest]] | Aborted:
+        """Ask every signer to reveal what the signed set opens."""
+        if not self.ready:
+            return Aborted(AbortReason.TOO_FEW_SIGNATURES)
+        committee = self.table.roster.committee
+        signers = tuple(cid for cid in committee if cid in self.signatures)
+        proof = tuple(
+            MemberSignature(cid=cid, signature=self.signatures[cid].signature) for cid in signers
+        )
+        requests = {
+            cid: RevealRequest(
+                commit=self.request,
+                signatures=proof,
+                sealed=tuple(
+                    DealtShares(
+                        dealer=dealer, ciphertext=upload.shares[committee.index(cid)].ciphertext
+                    )
+                    for dealer, upload in self.deals.items()
+                ),
+            )
+            for cid in signers
+        }
+        state = Revealing(
+            self.table, self.request.survivors, self.total, self.deals, self.blamed, signers
+        )
+        return state, requests
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Revealing:
+    """Waiting for the signers' shares."""
+
+    state: ClassVar[ServerState] = ServerState.REVEALING
+    table: Table
+    survivors: tuple[str, ...]
+    total: NDArray[np.uint32]
+    deals: Mapping[str, Upload]
+    blamed: tuple[str, ...]
+    signers: tuple[str, ...]
+    reveals: Mapping[str, Reveal] = field(default_factory=dict[str, Reveal])
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are enough shares, if none of them is wrong."""
+        return len(self.reveals) >= self.table.roster.threshold
+
+    @property
+    def complete(self) -> bool:
+        """Whether every signer has revealed."""
+        return len(self.reveals) == len(self.signers)
+
+    def receive(self, cid: str, message: Reveal) -> Revealing:
+        """Keep one reveal.
+
+        Raises:
+            Rejected: WRONG_COMMITTEE (not asked), WRONG_ROUND, MALFORMED, EQUIVOCATION; all
+                naming ``cid``.
+        """
+        if cid not in self.signers:
+            raise Rejected(DropReason.WRONG_COMMITTEE, "reveal", peer=cid)
+        if message.rid != self.table.rid:
+            raise Rejected(DropReason.WRONG_ROUND, "reveal", peer=cid)
+        if cid in self.reveals:
+            if self.reveals[cid] != message:
+                raise Rejected(DropReason.EQUIVOCATION, "a second reveal", peer=cid)
+            return self
+        collect(self.table.graph.openings(self.survivors), message, cid)
+        return replace(self, reveals={**self.reveals, cid: message})
+
+    def close(self) -> Unmasked | Aborted:
+        """Recover the seeds and open the sums; heavy: one keystream for each opened seed."""
+        if not self.ready:
+            return Aborted(AbortReason.TOO_FEW_SHARES)
+        table, openings = self.table, self.table.graph.openings(self.survivors)
+        given = {cid: collect(openings, reveal, cid) for cid, reveal in self.reveals.items()}
+        x_of = {cid: x for x, cid in enumerate(table.roster.committee, start=1)}
+        recovery = Recovery(table.roster.threshold)
+        secrets: dict[str, tuple[bytes, ...]] = {}
+        for dealer in self.survivors:
+            shares = {x_of[cid]: dealt[dealer] for cid, dealt in given.items() if dealer in dealt}
+            found = recovery.recover(deal(table.rid, openings, dealer, self.deals[dealer], shares))
+            if found is None:
+                return Aborted(AbortReason.BAD_SHARES, (dealer,))
+            secrets[dealer] = found
+        total, packing = self.total.copy(), table.packing()
+        subtract_masks(total, openings, secrets, packing, table.roster.suite)
+        sums = {
+            slot: SlotSum(total[slice(*packing.run(slot))].copy(), len(contributors))
+            for slot, contributors in openings.opened.items()
+        }
+        disputes = ((dealer, table.roster.committee[x - 1]) for dealer, x in recovery.disputes)
+        blamed = tuple(sorted({*self.blamed, *culprits(disputes)}))
+        return Unmasked(sums, tuple(sums), openings.closed, self.survivors, blamed)

@@ -1,0 +1,93 @@
+"""From recovered seeds to open slot sums.
+
+Rules of this file:
+    * Only recovered, committed seeds are expanded: self-masks of survivors in open slots, pair
+      masks of survivors with the dropped. Pair masks between survivors have cancelled.
+    * Closed slots are never emitted: their self-masks stay.
+    * Arithmetic is mod 2**32 and exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_pfnas.secagg.graph import Openings
+from secure_pfnas.secagg.keys import pair_commitment, self_commitment
+from secure_pfnas.secagg.masks import Masks, Packing, subtracts
+from secure_pfnas.secagg.messages import Upload
+from secure_pfnas.secagg.parameters import Suite
+from secure_pfnas.secagg.recover import Deal
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSum:
+    """One open slot: ``total`` is (size,) uint32, the sum of ``contributors`` clients' values."""
+
+    total: NDArray[np.uint32]
+    contributors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """The round's result.
+
+    Attributes:
+        sums: Open slot → its sum.
+        opened: Open slots, ascending.
+        closed: Slots that members train and that stayed closed, ascending.
+        survivors: Whose uploads are in the sums, where their slots are open.
+        blamed: Who dealt or gave shares that had to be left out.
+    """
+
+    sums: Mapping[int, SlotSum]
+    opened: tuple[int, ...]
+    closed: tuple[int, ...]
+    survivors: tuple[str, ...]
+    blamed: tuple[str, ...] = ()
+
+
+def deal(
+    rid: bytes, openings: Openings, dealer: str, upload: Upload, shares: Mapping[int, bytes]
+) -> Deal:
+    """Put a survivor's opened secrets together with their commitments."""
+    slots, peers = openings.self_slots(dealer), openings.pair_peers(dealer)
+    offered, neighbours = openings.graph.offered[dealer], openings.graph.neighbours(dealer)
+
+    def commit(k: int, secret: bytes) -> bytes:
+        if k < len(slots):
+            return self_commitment(rid, dealer, slots[k], secret)
+        return pair_commitment(rid, dealer, peers[k - len(slots)], secret)
+
+    own = (upload.self_commitments[offered.index(slot)] for slot in slots)
+    pairs = (upload.pair_commitments[neighbours.index(peer)] for peer in peers)
+    return Deal(dealer, shares, commit, (*own, *pairs))
+
+
+def subtract_masks(
+    total: NDArray[np.uint32],
+    openings: Openings,
+    secrets: Mapping[str, tuple[bytes, ...]],
+    packing: Packing,
+    suite: Suite,
+) -> None:
+    """Take every opened mask off the sum of the survivors' uploads, in place.
+
+    Args:
+        total: (d,) uint32, the sums of the survivors' masked values, packed.
+        openings: What the signed survivor set opens.
+        secrets: Survivor → its opened seeds: by open slot, then by dropped neighbour.
+        packing: Where slots lie in ``total``.
+        suite: How masks are expanded.
+    """
+    masks = Masks(suite)
+    for dealer, seeds in secrets.items():
+        slots, peers = openings.self_slots(dealer), openings.pair_peers(dealer)
+        for slot, seed in zip(slots, seeds[: len(slots)], strict=True):
+            masks.add(total, seed, [packing.run(slot)], negate=True)
+        for peer, seed in zip(peers, seeds[len(slots) :], strict=True):
+            shared = openings.graph.partners[dealer][peer]
+            masks.add(total, seed, packing.runs(shared), negate=not subtracts(dealer, peer))
