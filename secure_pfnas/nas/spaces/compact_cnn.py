@@ -61,8 +61,7 @@ class Network(nn.Module):
         self, layers: Mapping[str, nn.Module], stages: Iterable[Iterable[Residual]]
     ) -> None:
         super().__init__()
-        self.stem = layers["stem"]
-        self.stem_norm = layers["stem_norm"]
+        self.stem, self.stem_norm = layers["stem"], layers["stem_norm"]
         self.stages = nn.ModuleList(nn.ModuleList(stage) for stage in stages)
         self.head = layers["head"]
 

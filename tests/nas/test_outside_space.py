@@ -1,0 +1,167 @@
+"""A space from outside the package: its own layer, and more architectures than can be listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from secure_pfnas.nas.elastic import Axis, Elastic
+from secure_pfnas.nas.layers import Linear, Operation, Part
+from secure_pfnas.nas.quantity import Architecture, Quantity
+from secure_pfnas.nas.slots import SlotLayout
+from secure_pfnas.nas.space import Decision, SearchSpace
+from secure_pfnas.nas.spaces import SPACES, make_space
+from tests.conformance.space import SpaceConformance
+
+BLOCKS = 21
+NONE = Quantity.constant(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """A layer the package does not have."""
+
+    width: Quantity
+
+    def tensors(self) -> Mapping[str, Elastic]:
+        axes = (Axis(self.width),)
+        return {"weight": Elastic(axes, 1.0, 0.0), "bias": Elastic(axes, 0.0, 0.0)}
+
+    def build(self, arch: Architecture) -> nn.LayerNorm:
+        return nn.LayerNorm(self.width(arch))
+
+    def macs(self, positions: int) -> Quantity:
+        return NONE
+
+
+class Block(nn.Module):
+    def __init__(self, norm: nn.Module, up: nn.Module, down: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = norm, up, down
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        y = self.up(y)
+        y = F.relu(y)
+        y = self.down(y)
+        return x + y
+
+
+class Perceptron(nn.Module):
+    def __init__(self, embed: nn.Module, blocks: list[Block], head: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.blocks, self.head = embed, nn.ModuleList(blocks), head
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(1))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+@dataclass(frozen=True)
+class DeepPerceptron(SearchSpace):
+    """A residual perceptron: one width, one depth, a middle width per block; 9.4e10 in all."""
+
+    name: ClassVar[str] = "deep_perceptron"
+    sides: ClassVar[tuple[int, int]] = (4, 8)
+    head: ClassVar[frozenset[str]] = frozenset({"head.weight", "head.bias"})
+    decisions: ClassVar[tuple[Decision, ...]] = (
+        Decision("width", (16, 24, 32)),
+        Decision("depth", (11, 16, 21)),
+        *(Decision(f"middle{index}", (8, 16, 24)) for index in range(BLOCKS)),
+    )
+
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        channels, height, width = self.input_shape
+        inputs = Quantity.constant(channels * height * width)
+        parts = {"embed": Part(Linear(inputs, self.quantity("width")))}
+        for index in range(BLOCKS):
+            present = self.quantity("depth").at_least(index + 1)
+            width, middle = self.quantity("width"), self.quantity(f"middle{index}")
+            parts |= {
+                f"blocks.{index}.norm": Part(LayerNorm(width), present),
+                f"blocks.{index}.up": Part(Linear(width, middle), present),
+                f"blocks.{index}.down": Part(Linear(middle, width), present),
+            }
+        return parts | {"head": Part(Linear(self.quantity("width"), Quantity.constant(10)))}
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        pixels = self.parts["embed"].layer.inputs
+        width = self.quantity("width")
+        steps = [Operation(pixels * width, pixels + width)]
+        for index in range(BLOCKS):
+            present = self.quantity("depth").at_least(index + 1)
+            middle = self.quantity(f"middle{index}")
+            steps += [
+                Operation(width * middle, width * 2 + middle, present),
+                Operation(NONE, width + middle * 2, present),
+                Operation(width * middle, width * 2 + middle, present),
+                Operation(NONE, width * 3, present),
+            ]
+        return (*steps, Operation(width * 10, width + 10))
+
+    def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
+        paths = [f"blocks.{index}" for index in range(self.values(arch)["depth"])]
+        blocks = [Block(*(layers[f"{p}.{n}"] for n in ("norm", "up", "down"))) for p in paths]
+        return Perceptron(layers["embed"], blocks, layers["head"])
+
+
+class TestDeepPerceptron(SpaceConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls):
+        return DeepPerceptron((1, 4, 4), 10)
+
+    def test_the_space_is_far_too_large_to_enumerate(self, space, layout):
+        assert space.size > 5e10
+        assert all(len(member.table) <= 27 for member in layout.members)
+
+    def test_blocks_of_one_depth_share_their_unconditional_slot(self, space, layout):
+        """Norm prefixes of blocks 0–10 are in every architecture; so are the embedding's."""
+        places = {
+            region.parameter: region.slot
+            for region in layout.regions
+            if all(start == 0 for start, _ in region.box)
+        }
+        assert places["blocks.0.norm.weight"] == places["blocks.10.norm.weight"]
+        assert places["blocks.0.norm.weight"] == places["embed.weight"]
+        assert places["blocks.11.norm.weight"] == places["blocks.15.norm.weight"]
+        assert places["blocks.10.norm.weight"] != places["blocks.11.norm.weight"]
+
+
+def test_a_space_is_registered_by_name(monkeypatch):
+    monkeypatch.setitem(SPACES, DeepPerceptron.name, DeepPerceptron)
+    assert make_space("deep_perceptron", (1, 8, 8), 10) == DeepPerceptron((1, 8, 8), 10)
+
+
+@dataclass(frozen=True)
+class Contradictory(DeepPerceptron):
+    """Declares a layer that no architecture has."""
+
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        never = self.quantity("depth").at_least(99)
+        ghost = Part(Linear(Quantity.constant(2), Quantity.constant(2)), never)
+        return {**super().parts, "ghost": ghost}
+
+
+def test_a_parameter_that_no_architecture_has_is_a_mistake_of_the_space():
+    with pytest.raises(ValueError, match="no architecture contains ghost"):
+        SlotLayout.derive(Contradictory((1, 4, 4), 10))
+
+
+def test_torch_is_never_asked_for_values_while_building():
+    before = torch.get_rng_state()
+    module = DeepPerceptron((1, 4, 4), 10).build((0,) * (BLOCKS + 2))
+    assert all(value.is_meta for value in module.parameters())
+    assert torch.equal(before, torch.get_rng_state())
