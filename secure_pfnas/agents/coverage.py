@@ -96,15 +96,17 @@ def plan(
     )
     cohort = Cohort(cids, ordered, drawn, allowed)
     assigned = list(drawn)
-    donors = list(range(len(cids)))
+    donors: list[int | None] = list(range(len(cids)))
     for group in _groups(drawn, need, rng):
         architecture, donor = _compromise(group, cohort, rng)
         for member in group:
             assigned[member], donors[member] = architecture, donor
     Restoration(cohort, assigned, layout, need=need, rng=rng).run()
     distances = [
-        _policy_distance(ordered[i], ordered[donors[i]], assigned[i], drawn[i])
-        for i in range(len(cids))
+        _policy_distance(
+            ordered[i], None if donor is None else ordered[donor], assigned[i], drawn[i]
+        )
+        for i, donor in enumerate(donors)
     ]
     return Plan(
         dict(zip(cids, assigned, strict=True)),
@@ -150,8 +152,8 @@ def _groups(
 
 def _compromise(
     group: Sequence[int], cohort: Cohort, rng: np.random.Generator
-) -> tuple[Architecture, int]:
-    """Return the draw that the whole group finds likeliest among those all its members can run."""
+) -> tuple[Architecture, int | None]:
+    """Return the draw that the group finds likeliest among those all can run, and whose it is."""
 
     def suits(architecture: Architecture) -> bool:
         return all(cohort.runs(member, architecture) for member in group)
@@ -168,7 +170,7 @@ def _compromise(
     least: Architecture = tuple(drawn.min(axis=0).tolist())
     for architecture in (least, (0,) * len(least)):
         if suits(architecture):
-            return architecture, order[0]
+            return architecture, None
     raise CoverageError("a group's members share no architecture that all can run")
 
 
@@ -177,9 +179,11 @@ def _distance(one: Architecture, other: Architecture) -> int:
 
 
 def _policy_distance(
-    own: Policy, donor: Policy, assigned: Architecture, drawn: Architecture
+    own: Policy, donor: Policy | None, assigned: Architecture, drawn: Architecture
 ) -> float:
     # A product of independent decisions: 1 − Π(1 − TV_j) bounds the total variation of the whole.
+    if donor is None:
+        return float(assigned != drawn)
     agree = 1.0
     for p, q, a, d in zip(own, donor, assigned, drawn, strict=True):
         agree *= 1.0 if a == d else 1.0 - 0.5 * float(np.abs(p - q).sum())
