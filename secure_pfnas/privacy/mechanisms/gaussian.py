@@ -17,9 +17,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
+from secure_pfnas.privacy.keystream import expanded
 from secure_pfnas.wire.randomness import RandomBytes
 
 _SUMMED = 4
@@ -42,11 +42,11 @@ def gaussian_noise(size: int, sigma: float, random: RandomBytes) -> NDArray[np.f
     """
     if size < 0 or not 0.0 <= sigma < math.inf:
         raise ValueError(f"no noise of size {size} and σ {sigma}")
-    keystream = Cipher(algorithms.AES(random(32)), modes.CTR(bytes(16))).encryptor()
+    stream = expanded(random)
     noise = np.empty(size + size % 2, dtype=np.float32)
     for start in range(0, noise.size // 2, _BLOCK):
         pairs = min(_BLOCK, noise.size // 2 - start)
-        words = np.frombuffer(keystream.update(bytes(16 * _SUMMED * pairs)), dtype="<u8")
+        words = np.frombuffer(stream(16 * _SUMMED * pairs), dtype="<u8")
         first, second = _summed_pairs(words.reshape(2, _SUMMED, pairs))
         noise[2 * start : 2 * start + pairs] = sigma * first
         noise[2 * start + pairs : 2 * (start + pairs)] = sigma * second
