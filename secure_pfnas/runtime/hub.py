@@ -48,13 +48,12 @@ class LinkHub:
 
     def __init__(self, name: str = "links") -> None:
         self._selector = selectors.DefaultSelector()
-        self._links: set[Pumped] = set()
+        self._due: dict[Pumped, float] = {}
         self._actions: deque[Callable[[], None]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._wake.settimeout(0)
         self._woken.settimeout(0)
         self._selector.register(self._woken, selectors.EVENT_READ)
-        self._next_tick = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -68,11 +67,19 @@ class LinkHub:
 
     def add(self, link: Pumped) -> None:
         """Drive a link from now on."""
-        self.post(lambda: self._links.add(link))
+        self.post(lambda: self.hasten(link))
 
     def remove(self, link: Pumped) -> None:
         """Drive a link no more; its socket must be closed by then."""
-        self.post(lambda: self._links.discard(link))
+
+        def drop() -> None:
+            self._due.pop(link, None)
+
+        self.post(drop)
+
+    def hasten(self, link: Pumped) -> None:
+        """Ask a link for its deadline at once: it may be nearer now. Hub's thread only."""
+        self._due[link] = 0.0
 
     def watch(self, sock: socket.socket, link: Pumped, *, writing: bool) -> None:
         """Report readability, and on demand writability, of a socket. Hub's thread only."""
@@ -104,8 +111,8 @@ class LinkHub:
         self._woken.close()
 
     def _turn(self) -> None:
-        patience = max(0.0, self._next_tick - time.monotonic())
-        for key, events in self._selector.select(patience):
+        next_due = min(self._due.values(), default=time.monotonic() + IDLE_S)
+        for key, events in self._selector.select(max(0.0, next_due - time.monotonic())):
             link: Pumped | None = key.data
             if link is None:
                 self._drain()
@@ -114,24 +121,20 @@ class LinkHub:
                 _guarded(link.readable)
             if events & selectors.EVENT_WRITE:
                 _guarded(link.writable)
-            self._next_tick = 0.0
+            self.hasten(link)
         now = time.monotonic()
-        if now >= self._next_tick:
-            self._next_tick = min((self._tick(link, now) for link in self._links), default=now + 9)
+        for link in [link for link, due in self._due.items() if due <= now]:
+            self._due[link] = now + IDLE_S
+            _guarded(lambda link=link: self._tick(link, now))
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
         while self._actions:
             _guarded(self._actions.popleft())
-        self._next_tick = 0.0
 
-    def _tick(self, link: Pumped, now: float) -> float:
-        try:
-            return min(link.tick(now), now + IDLE_S)
-        except Exception:
-            log.exception("a link's tick failed")
-            return now + IDLE_S
+    def _tick(self, link: Pumped, now: float) -> None:
+        self._due[link] = min(link.tick(now), now + IDLE_S)
 
 
 def _guarded(action: Callable[[], None]) -> None:

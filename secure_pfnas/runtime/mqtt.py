@@ -374,8 +374,7 @@ class MqttLink:
         if not device:
             return
         if leaf == "presence":
-            if self._on_presence is not None:
-                self._on_presence(device, frame == ONLINE)
+            self._device_came_or_went(device, online=frame == ONLINE, live=not message.retain)
             return
         peer = self._server if self._is_device else device
         channel = self._channel(peer)
@@ -398,6 +397,14 @@ class MqttLink:
             self._counters = replace(self._counters, delivered=self._counters.delivered + 1)
             self._on_message(peer, payload)
 
+    def _device_came_or_went(self, device: str, *, online: bool, live: bool) -> None:
+        if online and live and device in self._channels:
+            # It just connected: what was in flight to its former connection is lost.
+            outbox = self._channels[device].outbox
+            self._publish(device, outbox.restart(time.monotonic()))
+        if self._on_presence is not None:
+            self._on_presence(device, online)
+
     def _send(self, recipient: str, payload: bytes) -> None:
         channel = self._channel(recipient)
         with self._settled:
@@ -406,6 +413,7 @@ class MqttLink:
         before = channel.outbox.pending
         frames = channel.send(payload, time.monotonic())
         self._publish(recipient, frames)
+        self._hub.hasten(self)
         with self._settled:
             # One that pushed out an older one leaves the number as it was.
             self._unacknowledged += channel.outbox.pending - before - 1

@@ -155,6 +155,11 @@ class Outbox:
             transfer.timeout = self._patience
         return self._fill(now)
 
+    def revive(self, now: float) -> list[bytes]:
+        """The peer was heard: if it had gone silent, do not wait for the next probe."""
+        silent = any(transfer.probing for transfer in self._active.values())
+        return self.restart(now) if silent and not self._cut else []
+
     @property
     def _patience(self) -> float:
         return min(
@@ -367,7 +372,8 @@ class Channel:
         """
         parsed = parse(frame, self._settings)
         if isinstance(parsed, ChunkFrame):
-            return self.inbox.arrived(parsed, now)
+            delivered, frames = self.inbox.arrived(parsed, now)
+            return delivered, frames + self.outbox.revive(now)
         return [], self.outbox.acknowledged(parsed, now)
 
     def due(self, now: float) -> list[bytes]:

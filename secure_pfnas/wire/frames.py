@@ -48,7 +48,7 @@ class ChunkSettings:
     transfer_bytes: int = 256 * MIB
     backlog: int = 256
     remembered: int = 1024
-    timeout_s: float = 2.0
+    timeout_s: float = 5.0
     timeout_max_s: float = 30.0
     ack_delay_s: float = 0.02
     ack_every: int = 4
