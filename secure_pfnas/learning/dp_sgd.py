@@ -135,7 +135,9 @@ def _per_sample_gradients(
         for parameter in hooked.parameters():
             setattr(parameter, "grad_sample", parameter.new_zeros((0, *parameter.shape)))  # noqa: B010
         return
-    F.cross_entropy(hooked(torch.tensor(x)), torch.tensor(y), reduction="sum").backward()
+    # Opacus' backward hooks of the first layer want an input that has a gradient.
+    images = torch.tensor(x, requires_grad=True)
+    F.cross_entropy(hooked(images), torch.tensor(y), reduction="sum").backward()
 
 
 def _detach(hooked: GradSampleModule) -> None:

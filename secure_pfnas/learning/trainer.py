@@ -17,12 +17,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import nn
 
 from secure_pfnas.learning.dp_sgd import train_privately
 from secure_pfnas.learning.evaluate import correct
-from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
+from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult, Vector
 from secure_pfnas.nas import subnet
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.spaces import make_space
@@ -30,8 +29,6 @@ from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream
 
 __all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "train"]
-
-Vector = NDArray[np.float32]
 
 
 def cosine(base: float, round_number: int, rounds: int, last: float = 0.1) -> float:
@@ -58,20 +55,15 @@ def train(job: TrainingJob, data: ClientData, entropy: RandomBytes = os.urandom)
         steps = _fit(module, job, data, entropy)
         after = subnet.flatten(layout, module, job.architecture)
         failed = not bool(np.isfinite(after).all())
-        right = (
-            (0, 0)
-            if failed
-            else (
-                correct(module, data.x_validation, data.y_validation),
-                correct(module, data.x_test, data.y_test),
-            )
-        )
+        right = (0, 0) if failed else _correct(module, data)
     end = start.copy()
+    update = np.zeros_like(job.weights)  # not x − x, which would pass on a NaN that came in
     if not failed:
         subnet.scatter(layout, after, used, end)
+        update = subnet.gather(layout, end, shared) - job.weights
     return TrainingResult(
         failed=failed,
-        update=subnet.gather(layout, end, shared) - job.weights,
+        update=update,
         personal=subnet.gather(layout, end, _personal(layout)) if job.personal_names else None,
         correct=right[0],
         validation_size=len(data.y_validation),
@@ -115,6 +107,14 @@ def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomB
         module, optimizer, x=data.x_train, y=data.y_train, settings=job.dp, random=random
     )
     return job.dp.steps
+
+
+def _correct(module: nn.Module, data: ClientData) -> tuple[int, int]:
+    """Count right answers on validation, then on test examples."""
+    return (
+        correct(module, data.x_validation, data.y_validation),
+        correct(module, data.x_test, data.y_test),
+    )
 
 
 def _sgd(module: nn.Module, job: TrainingJob) -> torch.optim.SGD:

@@ -132,9 +132,7 @@ def test_a_group_whose_draws_suit_nobody_else_meets_at_the_least_options(space, 
 def test_the_order_of_the_members_never_matters(space, layout):
     policies = policies_of(space, 17, 5, 0.5)
     there = plan(policies, anything, layout, 5, np.random.default_rng(9))
-    back = plan(
-        dict(reversed(policies.items())), anything, layout, 5, np.random.default_rng(9)
-    )
+    back = plan(dict(reversed(policies.items())), anything, layout, 5, np.random.default_rng(9))
     assert dict(there) == dict(back)
     assert there.policy_distance == back.policy_distance
 
@@ -146,9 +144,7 @@ def test_when_one_member_is_enough_everybody_keeps_its_draw(space, layout):
 
 def test_members_of_one_mind_keep_their_draws(space, layout):
     chosen = space.decode(12_345)
-    certain = tuple(
-        np.eye(len(d.options))[a] for d, a in zip(space.decisions, chosen, strict=True)
-    )
+    certain = tuple(np.eye(len(d.options))[a] for d, a in zip(space.decisions, chosen, strict=True))
     policies = {f"dev-{i}": certain for i in range(12)}
     assigned = plan(policies, anything, layout, 6, np.random.default_rng(0))
     assert set(assigned.values()) == {chosen}

@@ -191,7 +191,7 @@ def test_another_spaces_or_a_torn_state_is_refused(spoil):
     state = taught(0.2).state()
     spoil(state)
     agents = Reinforce(Toy(), FAITHFUL)
-    with pytest.raises(ValueError, match="state|no part"):
+    with pytest.raises(ValueError, match=r"state|no part"):
         agents.restore(state)
     assert agents.state() == {}
 
