@@ -51,10 +51,9 @@ class DataSettings(Section):
     """``[data]``: real data and how it is spread over simulated devices."""
 
     source: str = Field(
-        default="auto", min_length=1, description="auto, fashion-mnist, digits or an .npz"
-    )
-    image_size: int = Field(
-        default=14, ge=8, le=32, description="pixels; larger images are averaged down"
+        default="auto",
+        min_length=1,
+        description="auto, fashion-mnist-14, fashion-mnist, digits or an .npz",
     )
     alpha: float = Field(default=0.3, gt=0, le=1000, description="Dirichlet concentration")
     train_per_client: int = Field(default=400, ge=1, le=100_000)
@@ -66,7 +65,11 @@ class DataSettings(Section):
 class SpaceSettings(Section):
     """``[space]``: what is searched."""
 
-    name: Name = "compact-cnn"
+    name: str = Field(default="compact_cnn", pattern=r"^[a-z0-9_]{1,40}$")
+    channels: int = Field(default=0, ge=0, le=3, description="0 = the data's")
+    height: int = Field(default=0, ge=0, le=64, description="pixels; 0 = the data's")
+    width: int = Field(default=0, ge=0, le=64, description="pixels; 0 = the data's")
+    classes: int = Field(default=0, ge=0, le=1000, description="0 = the data's")
 
 
 class AgentSettings(Section):
@@ -86,7 +89,7 @@ class RewardSettings(Section):
 
     latency: NonNegative = 0.05
     memory: NonNegative = 0.05
-    device_class: Name = "mcu"
+    device_class: Literal["micro", "edge", "gateway"] = "edge"
     max_parameters: int = Field(default=0, ge=0, description="0 = no limit")
     max_macs: int = Field(default=0, ge=0, description="0 = no limit")
     max_activation_bytes: int = Field(default=0, ge=0, description="0 = no limit")

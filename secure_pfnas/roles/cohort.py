@@ -1,0 +1,96 @@
+"""Who takes part in a round, with which architecture and which keys.
+
+Rules of this file:
+    * The draw depends on the seed, the round and the names only, so that a resumed or repeated
+      run draws alike.
+    * Coverage is planned with a margin over m_min, so that a slot survives a few dropouts.
+    * A prekey goes into one roster and is spent with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from secure_pfnas.agents.agent import Agents
+from secure_pfnas.nas.space import Architecture
+from secure_pfnas.roles.federation import Federation
+from secure_pfnas.roles.registry import Registry
+from secure_pfnas.secagg.messages import Member, Roster
+from secure_pfnas.secagg.roster import make_roster
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """One round's members."""
+
+    roster: Roster
+    architectures: Mapping[str, Architecture]
+    device_classes: Mapping[str, str]
+
+
+def smallest(federation: Federation) -> int:
+    """Return how few members can make a round."""
+    secagg = federation.settings.secagg
+    return max(secagg.minimum_survivors, need(federation))
+
+
+def need(federation: Federation) -> int:
+    """Return how many members a used slot must have when the round starts."""
+    secagg = federation.settings.secagg
+    return secagg.minimum_contributors + secagg.dropout_margin
+
+
+def draw_cohort(
+    federation: Federation,
+    registry: Registry,
+    agents: Agents,
+    round_number: int,
+    server_seal_public: bytes,
+) -> Cohort:
+    """Choose the members, draw their architectures, spend their keys and write the roster.
+
+    Raises:
+        CoverageError: The members cannot cover each other's slots.
+        ValueError: The members cannot meet the terms.
+    """
+    rng = np.random.default_rng([federation.settings.federation.seed, round_number])
+    names = registry.available(round_number)
+    if len(names) > federation.settings.federation.cohort:
+        chosen = rng.permutation(names)[: federation.settings.federation.cohort]
+        names = sorted(str(name) for name in chosen)
+    architectures = federation.strategy.assign(
+        names,
+        agents,
+        lambda _, architecture: federation.allowed(architecture),
+        federation.layout,
+        need=need(federation),
+        rng=rng,
+    )
+    roster = make_roster(
+        federation=federation.name,
+        round=round_number,
+        layout_digest=federation.layout.digest,
+        terms=federation.policy,
+        members=[_member(federation, registry, name, architectures[name]) for name in names],
+        server_seal_public=server_seal_public,
+    )
+    return Cohort(
+        roster=roster,
+        architectures=dict(architectures),
+        device_classes={name: registry[name].device_class for name in names},
+    )
+
+
+def _member(
+    federation: Federation, registry: Registry, name: str, architecture: Architecture
+) -> Member:
+    device = registry[name]
+    return Member(
+        cid=name,
+        certificate=device.certificate,
+        prekey=device.take_prekey(),
+        slots=federation.layout.shared(architecture),
+    )

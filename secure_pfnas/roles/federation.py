@@ -1,0 +1,256 @@
+"""What every party derives alike from the same settings.
+
+Rules of this file:
+    * Nothing here is secret and nothing comes from anybody's data: image shape, classes and
+      nominal sizes are public settings.
+    * A device derives its own copy and holds the server to it; the server cannot raise a value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from secure_pfnas.agents.agent import Agents
+from secure_pfnas.agents.reinforce import Reinforce, ReinforceSettings
+from secure_pfnas.agents.reward import Caps, RewardWeights, largest, reward
+from secure_pfnas.agents.static import Static
+from secure_pfnas.config import Settings
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.learning.aggregate import Normalise
+from secure_pfnas.learning.dp_sgd import DPSettings
+from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, TrainingJob
+from secure_pfnas.learning.strategies import PerFedRLNAS, Strategy, make_strategy
+from secure_pfnas.learning.trainer import cosine
+from secure_pfnas.nas.cost import Cost, cost
+from secure_pfnas.nas.slots import SlotLayout
+from secure_pfnas.nas.space import Architecture, SearchSpace
+from secure_pfnas.nas.spaces import make_space
+from secure_pfnas.nas.supernet import initial_vector
+from secure_pfnas.privacy.plan import PrivacyPlan, plan
+from secure_pfnas.privacy.quantize import Quantizer
+from secure_pfnas.secagg.parameters import ClientPolicy, Suite
+from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
+
+MICRO = 1_000_000
+
+Randomness = Callable[[int, str], RandomBytes]
+"""``randomness(round, purpose)`` returns the random bytes of one purpose in one round."""
+
+
+def operating_system(round_number: int, purpose: str) -> RandomBytes:  # noqa: ARG001
+    """Randomness of a deployment: the operating system's, whatever it is for."""
+    return os.urandom
+
+
+def seeded(seed: int, name: str) -> Randomness:
+    """Randomness of a simulation: reproducible, and therefore NON-PRIVATE."""
+    return lambda round_number, purpose: SeededStream(seed, name, round_number, purpose)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The public terms of one federation, worked out.
+
+    Args:
+        settings: Validated, with image shape and classes filled in.
+        space: What is searched.
+        layout: Its slots, the strategy's personal ones apart.
+        strategy: Who gets what.
+        plan: The frozen privacy parameters.
+    """
+
+    settings: Settings
+    space: SearchSpace
+    layout: SlotLayout
+    strategy: Strategy
+    plan: PrivacyPlan
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Work out the terms.
+
+        Raises:
+            UserError: CONFIG or BUDGET, where the settings cannot be met.
+        """
+        shape = (settings.space.channels, settings.space.height, settings.space.width)
+        if 0 in shape or settings.space.classes == 0:
+            raise UserError(
+                "space: channels, height, width and classes are not known without data",
+                todo="set all four in [space], or name the data",
+                code=ExitCode.CONFIG,
+            )
+        space = make_space(settings.space.name, shape, settings.space.classes)
+        strategy = _strategy(settings, space)
+        return cls(
+            settings=settings,
+            space=space,
+            layout=SlotLayout.derive(space, strategy.personal),
+            strategy=strategy,
+            plan=_plan(settings),
+        )
+
+    @property
+    def name(self) -> str:
+        """The federation's name, as in topics and ledgers."""
+        return self.settings.federation.name
+
+    @cached_property
+    def quantizer(self) -> Quantizer:
+        """Coding of one coordinate, proven not to overflow in a cohort's sum."""
+        secagg = self.settings.secagg
+        return Quantizer(secagg.update_clip, secagg.bits, self.settings.federation.cohort)
+
+    @cached_property
+    def policy(self) -> ClientPolicy:
+        """The least that a device accepts, and what the server proposes."""
+        secagg = self.settings.secagg
+        return ClientPolicy(
+            minimum_survivors=secagg.minimum_survivors,
+            minimum_contributors=secagg.minimum_contributors,
+            collusion=secagg.collusion,
+            bits=secagg.bits,
+            clip_micro=round(secagg.update_clip * MICRO),
+            suite=Suite.AES_256_CTR if secagg.masking else Suite.NONE,
+        )
+
+    @cached_property
+    def slot_sizes(self) -> Mapping[int, int]:
+        """Elements of each shared slot."""
+        return {slot.id: slot.size for slot in self.layout.slots if not slot.personal}
+
+    @cached_property
+    def personal_slots(self) -> tuple[int, ...]:
+        """The slots that never leave a device, ascending."""
+        return tuple(slot.id for slot in self.layout.slots if slot.personal)
+
+    @cached_property
+    def caps(self) -> Caps:
+        """What the devices can bear."""
+        limits = self.settings.reward
+        return Caps(
+            parameters=limits.max_parameters or None,
+            macs=limits.max_macs or None,
+            peak_activation_bytes=limits.max_activation_bytes or None,
+        )
+
+    @cached_property
+    def _largest_cost(self) -> Cost:
+        return cost(self.space, largest(self.space))
+
+    def allowed(self, architecture: Architecture) -> bool:
+        """Tell whether a device can run an architecture."""
+        return self.caps.allowed(self.space, architecture)
+
+    def initial_vector(self) -> NDArray[np.float32]:
+        """Return the supernet of round 0, the same for everybody."""
+        generator = torch.Generator().manual_seed(self.settings.federation.seed)
+        return initial_vector(self.layout, self.space, generator)
+
+    def agents(self) -> Agents:
+        """Return fresh virtual agents, one a client."""
+        settings = self.settings.agent
+        if settings.kind == "uniform":
+            return Static(self.space)
+        return Reinforce(
+            self.space,
+            ReinforceSettings(
+                faithful=settings.faithful,
+                learning_rate=settings.learning_rate,
+                floor=settings.floor,
+                baseline_decay=settings.baseline_decay,
+            ),
+        )
+
+    def reward(self, noised_correct: int, architecture: Architecture, device_class: str) -> float:
+        """Return what an agent learns from one noised count."""
+        weights = self.settings.reward
+        return reward(
+            noised_correct,
+            self.settings.data.validation_per_client,
+            cost(self.space, architecture),
+            device_class,
+            RewardWeights(weights.latency, weights.memory),
+            scale=self._largest_cost,
+        )
+
+    def job(
+        self,
+        round_number: int,
+        architecture: Architecture,
+        weights: NDArray[np.float32],
+        personal: NDArray[np.float32] | None,
+        randomness: Randomness,
+    ) -> TrainingJob:
+        """Return a device's work for one round."""
+        training = self.settings.training
+        seeded_noise = self.settings.privacy.seeded_noise
+        noise = randomness(round_number, "dp-sgd")
+        return TrainingJob(
+            space=self.space.name,
+            input_shape=self.space.input_shape,
+            classes=self.space.classes,
+            personal_names=self.strategy.personal,
+            architecture=architecture,
+            weights=weights,
+            personal=personal,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            learning_rate=self._learning_rate(round_number),
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            seed=integer_seed(randomness(round_number, "batches")),
+            dp=self._dp,
+            noise_seed=noise(NOISE_SEED_BYTES) if seeded_noise else None,
+        )
+
+    def _learning_rate(self, round_number: int) -> float:
+        rounds = self.settings.federation.rounds
+        return cosine(self.settings.training.learning_rate, min(round_number, rounds), rounds)
+
+    @property
+    def _dp(self) -> DPSettings | None:
+        training = self.plan.training
+        if training is None:
+            return None
+        return DPSettings(
+            noise_multiplier=training.noise_multiplier,
+            clip_norm=training.clip,
+            sample_rate=training.rate,
+            steps=training.steps,
+            nominal_size=self.settings.data.train_per_client,
+        )
+
+
+def _strategy(settings: Settings, space: SearchSpace) -> Strategy:
+    strategy = make_strategy(settings.training.strategy, space)
+    if isinstance(strategy, PerFedRLNAS):
+        return dataclasses.replace(
+            strategy,
+            personal_head=settings.training.personal_head,
+            normalise=Normalise(settings.training.normalise),
+        )
+    return strategy
+
+
+def _plan(settings: Settings) -> PrivacyPlan:
+    privacy, data, training = settings.privacy, settings.data, settings.training
+    return plan(
+        reward_epsilon=privacy.reward_epsilon if privacy.reward_noise else None,
+        train_epsilon=privacy.train_epsilon if privacy.dp_sgd else None,
+        train_size=data.train_per_client,
+        validation_size=data.validation_per_client,
+        participations=settings.federation.rounds,
+        batch_size=training.batch_size,
+        local_epochs=training.epochs,
+        clip=privacy.per_example_clip,
+        delta=privacy.delta or None,
+    )

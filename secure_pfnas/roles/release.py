@@ -1,0 +1,84 @@
+"""What leaves a device: the only two functions that turn data into something to send.
+
+Rules of this file:
+    * An update is clipped as a whole, then quantised; it leaves only inside a mask.
+    * A reward is one integer count with discrete Gaussian noise, reserved in the ledger before
+      training and stored there before it is sent. A retry is given the stored value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_pfnas.nas.space import Architecture
+from secure_pfnas.privacy.clipping import clip
+from secure_pfnas.privacy.ledger import Entry, Ledger, State
+from secure_pfnas.privacy.plan import REWARD, UPDATE
+from secure_pfnas.roles.federation import Federation
+from secure_pfnas.wire.randomness import RandomBytes
+
+_COUNT_BYTES = 8
+
+
+def quantised(
+    federation: Federation,
+    architecture: Architecture,
+    update: NDArray[np.float32],
+    random: RandomBytes,
+) -> dict[int, NDArray[np.uint32]]:
+    """Return an update's ring elements per shared slot, clipped as a whole.
+
+    Raises:
+        Rejected: NOT_FINITE, for an update with a NaN or an infinity.
+    """
+    clipped = clip(update, federation.settings.secagg.update_clip)
+    codes = federation.quantizer.encode(clipped.vector, random)
+    slots = federation.layout.shared(architecture)
+    views: dict[int, NDArray[np.uint32]] = {}
+    start = 0
+    for slot in slots:
+        stop = start + federation.layout.slots[slot].size
+        views[slot] = codes[start:stop]
+        start = stop
+    return views
+
+
+def reserve(
+    federation: Federation, ledger: Ledger, round_number: int
+) -> tuple[Ledger, list[Entry]]:
+    """Spend a round's releases before anything is computed.
+
+    Returns:
+        The next ledger and the entries to make durable, in order.
+
+    Raises:
+        Rejected: BUDGET_EXHAUSTED, where the device's budget does not bear the round.
+    """
+    budget = federation.plan.budget()
+    entries: list[Entry] = []
+    for mechanism in (UPDATE, REWARD):
+        before = ledger
+        charge = federation.plan.charge(mechanism)
+        ledger, entry = before.reserve(federation.name, round_number, mechanism, charge, budget)
+        if ledger is not before:
+            entries.append(entry)
+    return ledger, entries
+
+
+def release_reward(
+    federation: Federation, ledger: Ledger, round_number: int, correct: int, random: RandomBytes
+) -> tuple[Ledger, Entry, int]:
+    """Noise a correct-count once; the same round always gives the same value.
+
+    Returns:
+        The next ledger, the entry to make durable, and the count to send.
+    """
+    known = ledger.find(federation.name, round_number, REWARD)
+    if known is not None and known.state is State.RELEASED:
+        return ledger, known, int.from_bytes(known.value, "big", signed=True)
+    reward = federation.plan.reward
+    noised = correct if reward is None else reward.mechanism.release(correct, random)
+    value = noised.to_bytes(_COUNT_BYTES, "big", signed=True)
+    ledger, entry = ledger.release(federation.name, round_number, REWARD, value)
+    return ledger, entry, noised

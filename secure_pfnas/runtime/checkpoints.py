@@ -1,0 +1,99 @@
+"""A server's supernet and agents on disk, as safetensors.
+
+Rules of this file:
+    * A checkpoint names the layout and the settings it belongs to; another's is refused.
+    * It is read with its size, names, types and shapes checked first; nothing in it is executed.
+    * The newest few are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.roles.records import Checkpoint
+from secure_pfnas.runtime.files import storage_faults, write_atomically
+
+KEPT = 3
+LIMIT = 2 << 30
+_VECTOR = "supernet"
+_AGENT = "agents/"
+_NAME = re.compile(r"round-(\d{6})\.safetensors")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they are; made if missing.
+        layout_digest: Of the supernet's layout.
+        length: Elements of the supernet's vector.
+    """
+
+    def __init__(self, folder: Path, layout_digest: str, length: int) -> None:
+        self._folder, self._layout_digest, self._length = folder, layout_digest, length
+        with storage_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Keep a checkpoint, and drop the oldest."""
+        tensors: dict[str, NDArray[np.float32] | NDArray[np.float64]] = {
+            _VECTOR: checkpoint.vector,
+            **{_AGENT + name: array for name, array in checkpoint.agents.items()},
+        }
+        metadata = {"layout": self._layout_digest, "round": str(checkpoint.round)}
+        path = self._folder / f"round-{checkpoint.round:06d}.safetensors"
+        write_atomically(path, save(tensors, metadata))
+        for old in self._paths()[:-KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def latest(self) -> Checkpoint | None:
+        """Read the newest checkpoint.
+
+        Raises:
+            UserError: STORAGE, for a file that is not a checkpoint of this layout.
+        """
+        paths = self._paths()
+        return self._read(paths[-1]) if paths else None
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def _read(self, path: Path) -> Checkpoint:
+        with storage_faults(path):
+            if path.stat().st_size > LIMIT:
+                raise _unusable(path, "is larger than any checkpoint")
+            data = path.read_bytes()
+        try:
+            length = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+            tensors = load(data)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise _unusable(path, "is not a checkpoint") from error
+        vector = tensors.pop(_VECTOR, None)
+        if metadata.get("layout") != self._layout_digest:
+            raise _unusable(path, "belongs to another search space")
+        if vector is None or vector.dtype != np.float32 or vector.shape != (self._length,):
+            raise _unusable(path, "holds no supernet of this layout")
+        agents = {name.removeprefix(_AGENT): array for name, array in tensors.items()}
+        if any(array.dtype != np.float64 for array in agents.values()):
+            raise _unusable(path, "holds agents of another type")
+        matched = _NAME.fullmatch(path.name)
+        assert matched is not None
+        return Checkpoint(int(matched[1]), vector, agents)
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path}: {why}",
+        todo="remove that file to resume from the one before it",
+        code=ExitCode.STORAGE,
+    )

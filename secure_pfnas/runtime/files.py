@@ -1,0 +1,75 @@
+"""Writing files that are there whole or not at all.
+
+Rules of this file:
+    * A file is replaced by renaming a complete, synced neighbour over it.
+    * Whatever the disk refuses is one ``UserError`` line with the STORAGE code.
+    * What is private is created 0600, never made so afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from secure_pfnas.errors import ExitCode, UserError
+
+OWNER_ONLY = 0o600
+EVERYBODY = 0o644
+
+
+@contextmanager
+def storage_faults(path: Path) -> Generator[None]:
+    """Turn the disk's errors about ``path`` into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or error}",
+            todo="free some space, or choose another folder with --out",
+            code=ExitCode.STORAGE,
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes, mode: int = EVERYBODY) -> None:
+    """Replace ``path`` by ``data``, durably.
+
+    Raises:
+        UserError: STORAGE; the old file, if there was one, is untouched.
+    """
+    neighbour = path.with_name(f".{path.name}.new")
+    with storage_faults(path):
+        try:
+            descriptor = os.open(neighbour, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            neighbour.replace(path)
+        except OSError:
+            neighbour.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def append_line(path: Path, line: str, mode: int = EVERYBODY) -> None:
+    """Append one line, durably.
+
+    Raises:
+        UserError: STORAGE.
+    """
+    with storage_faults(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

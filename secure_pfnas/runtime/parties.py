@@ -1,0 +1,115 @@
+"""Bringing roles to life from their stores, whatever bus carries their messages.
+
+Rules of this file:
+    * A role is built from the settings, an identity and what its store remembers: nothing else
+      decides how it behaves, so a simulated and a deployed role behave alike.
+    * Seeded randomness is handed out only where the settings ask for it, and they say NON-PRIVATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from secure_pfnas.config import Settings
+from secure_pfnas.roles.client import Client, Memory
+from secure_pfnas.roles.federation import Federation, Randomness, operating_system, seeded
+from secure_pfnas.roles.server import Server, ServerMemory
+from secure_pfnas.runtime.driver import Store
+from secure_pfnas.runtime.pki import MemoryAuthority
+from secure_pfnas.runtime.population import SERVER
+from secure_pfnas.runtime.simulate import Resident
+from secure_pfnas.wire.envelope import Endpoint
+from secure_pfnas.wire.identity import PartyRole, Signer, Trust
+
+EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+"""A virtual clock's first moment."""
+EPOCH_MS = int(EPOCH.timestamp() * 1000)
+
+
+class ServerStore(Store, Protocol):
+    """Keeps a server's records, and gives them back."""
+
+    def memory(self) -> ServerMemory:
+        """Return what earlier lives left."""
+        ...
+
+
+class DeviceRecords(Store, Protocol):
+    """Keeps a device's records, and gives them back."""
+
+    def memory(self) -> Memory:
+        """Return what earlier lives left."""
+        ...
+
+
+def randomness_of(settings: Settings, name: str) -> Randomness:
+    """Return a party's randomness: the operating system's unless noise is seeded."""
+    if settings.privacy.seeded_noise:
+        return seeded(settings.federation.seed, name)
+    return operating_system
+
+
+def endpoint_of(
+    federation: Federation, signer: Signer, trust: Trust, randomness: Randomness, now_ms: int
+) -> Endpoint:
+    """Return a party's end of its conversations, for a life that starts at ``now_ms``."""
+    return Endpoint(
+        federation=federation.name,
+        signer=signer,
+        trust=trust,
+        random=randomness(0, f"seal-{now_ms}"),
+        started_ms=now_ms,
+    )
+
+
+def server_life(
+    federation: Federation, signer: Signer, trust: Trust, store: ServerStore
+) -> Callable[[int], Server]:
+    """Return what brings the server to life."""
+    randomness = randomness_of(federation.settings, signer.name)
+
+    def born(now_ms: int) -> Server:
+        endpoint = endpoint_of(federation, signer, trust, randomness, now_ms)
+        return Server(federation, endpoint, store.memory())
+
+    return born
+
+
+def device_life(
+    federation: Federation, signer: Signer, trust: Trust, store: DeviceRecords
+) -> Callable[[int], Client]:
+    """Return what brings a device to life."""
+    randomness = randomness_of(federation.settings, signer.name)
+
+    def born(now_ms: int) -> Client:
+        return Client(
+            federation,
+            endpoint_of(federation, signer, trust, randomness, now_ms),
+            SERVER,
+            randomness=randomness,
+            memory=store.memory(),
+            now_ms=now_ms,
+        )
+
+    return born
+
+
+def simulated_parties(
+    federation: Federation, server: ServerStore, devices: Mapping[str, DeviceRecords]
+) -> tuple[Resident, list[Resident]]:
+    """Return the parties of a simulation, with certificates of an authority in memory."""
+    authority = MemoryAuthority(federation.name, now=EPOCH)
+    trust = authority.trust(lambda: EPOCH)
+    signer = authority.issue(SERVER, PartyRole.SERVER)
+    aggregator = Resident(SERVER, server_life(federation, signer, trust, server), server)
+    others = [
+        Resident(
+            name,
+            device_life(federation, authority.issue(name, PartyRole.DEVICE), trust, store),
+            store,
+        )
+        for name, store in devices.items()
+    ]
+    return aggregator, others
