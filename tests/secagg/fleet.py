@@ -230,7 +230,7 @@ class Fleet:
             assert np.array_equal(opened.total, self.plain_sum(slot, alive[slot]))
 
 
-def shares_of(reveal: Reveal, kind: type[SelfMaskShare] | type[PairSeedShare]) -> set[str]:
+def shares_of(reveal: Reveal, kind: type[SelfMaskShare | PairSeedShare]) -> set[str]:
     return {share.peer for share in reveal.shares if isinstance(share, kind)}
 
 
