@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -115,6 +115,7 @@ def test_distinct_slots_are_distinct_sets_of_architectures(every_arch):
     assert (members @ sizes == parameters).all()
 
 
+@settings(max_examples=40)
 @given(codes)
 def test_the_slots_of_an_architecture_are_its_parameters(code):
     arch = SPACE.decode(code)
@@ -139,6 +140,7 @@ def expected_weights(whole, arch):
     return weights
 
 
+@settings(max_examples=40)
 @given(codes)
 def test_width_is_a_prefix_kernel_the_centre_and_depth_the_first_blocks(code):
     arch = SPACE.decode(code)
@@ -151,6 +153,7 @@ def test_width_is_a_prefix_kernel_the_centre_and_depth_the_first_blocks(code):
         assert len(stage) == SPACE.values(arch)[f"stage{number}.depth"]
 
 
+@settings(max_examples=40)
 @given(codes)
 def test_a_subnet_computes_what_its_description_says(code):
     arch = SPACE.decode(code)

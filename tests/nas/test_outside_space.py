@@ -160,6 +160,23 @@ def test_a_parameter_that_no_architecture_has_is_a_mistake_of_the_space():
         SlotLayout.derive(Contradictory((1, 4, 4), 10))
 
 
+@dataclass(frozen=True)
+class Crossed(DeepPerceptron):
+    """The same tensors under the same names, but the first two blocks' middles change places."""
+
+    def quantity(self, name: str) -> Quantity:
+        crossed = {"middle0": "middle1", "middle1": "middle0"}
+        return super().quantity(crossed.get(name, name))
+
+
+def test_layouts_that_differ_only_in_who_uses_a_slot_have_different_digests():
+    straight = SlotLayout.derive(DeepPerceptron((1, 4, 4), 10))
+    crossed = SlotLayout.derive(Crossed((1, 4, 4), 10))
+    assert straight.regions == crossed.regions
+    assert straight.slots == crossed.slots
+    assert straight.digest != crossed.digest
+
+
 def test_torch_is_never_asked_for_values_while_building():
     before = torch.get_rng_state()
     module = DeepPerceptron((1, 4, 4), 10).build((0,) * (BLOCKS + 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secure_pfnas.nas.slots import SlotLayout
@@ -36,6 +36,13 @@ def test_gather_and_scatter_are_inverse_over_any_slots(slots):
 
 
 @given(some_slots)
+def test_what_is_gathered_is_a_copy(slots):
+    before = VECTOR.tobytes()
+    gather(LAYOUT, VECTOR, slots)[:] = np.nan
+    assert VECTOR.tobytes() == before
+
+
+@given(some_slots)
 def test_split_gives_each_slot_its_own_view(slots):
     packed = gather(LAYOUT, VECTOR, slots)
     views = split(LAYOUT, packed, slots)
@@ -46,6 +53,7 @@ def test_split_gives_each_slot_its_own_view(slots):
     assert not packed.any()
 
 
+@settings(max_examples=40)
 @given(st.integers(0, SPACE.size - 1), st.integers(0, 2**32 - 1))
 def test_load_and_flatten_are_inverse_for_any_bits(code, seed):
     arch = SPACE.decode(code)
