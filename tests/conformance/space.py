@@ -44,7 +44,7 @@ class LiveActivations(TorchDispatchMode):
         self.alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
         self.peak_bytes = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         outputs = [result] if isinstance(result, Tensor) else [r for r in result if r is not None]
         given = [arg for arg in args if isinstance(arg, Tensor)]

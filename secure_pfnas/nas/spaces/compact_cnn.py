@@ -180,13 +180,13 @@ class CompactCNN(SearchSpace):
         pixels = height * width
         stem = self.quantity("stem.width") * pixels
         last = self._blocks[-1][0]
-        features = last.outputs
+        features, head = last.outputs, self.parts["head"].layer
         return (
-            Operation(stem * (channels * 9), stem + channels * pixels),
+            Operation(self.parts["stem"].layer.macs(pixels), stem + channels * pixels),
             Operation(NONE, stem * 2),  # norm, then ReLU
             *(step for stage in self._blocks for block in stage for step in block.operations()),
             Operation(NONE, features * (last.after + 1)),
-            Operation(features * self.classes, features * (last.after + 1) + self.classes),
+            Operation(head.macs(1), features * (last.after + 1) + self.classes),
         )
 
     def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
