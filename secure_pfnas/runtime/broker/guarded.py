@@ -292,11 +292,14 @@ class GuardedBroker(Broker):
 
     async def _pace(self, reader: GuardedHandler) -> None:
         """Let the publisher wait for a server that does not keep up."""
-        if reader.party.role is PartyRole.SERVER and reader.outlet.backlog > BACKLOG_LIMIT:
-            try:
+        if reader.party.role is not PartyRole.SERVER:
+            return
+        try:
+            # Again and again: whoever waited as well may have been quicker to write.
+            while reader.outlet.backlog > BACKLOG_LIMIT and not reader.outlet.closing:
                 await reader.outlet.drain()
-            except OSError:
-                log.debug("%s left while others waited for it", reader.party.name)
+        except OSError:
+            log.debug("%s left while others waited for it", reader.party.name)
 
     def _deliver(
         self, reader: GuardedHandler, message: Publication, qos: int, *, retain: bool
