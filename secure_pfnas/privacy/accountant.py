@@ -120,10 +120,11 @@ def _merge(events: Events, delta: float) -> Merged | None:
     """Return the events in canonical form, or None where one is unprotected."""
     _check(delta)
     counted = cast(
-        "Mapping[DpEvent, int]", events if isinstance(events, Mapping) else Counter(events)
+        "Iterable[tuple[DpEvent, int]]",
+        events.items() if isinstance(events, Mapping) else ((event, 1) for event in events),
     )
     atoms: Counter[tuple[float, float]] = Counter()
-    for event, count in counted.items():
+    for event, count in counted:
         if count < 0:
             raise ValueError("an event cannot happen a negative number of times")
         for rate, sigma, times in _atoms(event, count):

@@ -8,6 +8,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dp_accounting import (
@@ -114,6 +115,8 @@ def _read(text: str) -> DpEvent | None:
     kind, *fields = text.split(" ")
     try:
         values = [float(field.partition("=")[2]) for field in fields]
+        if not all(0.0 <= value < math.inf for value in values):
+            return None
         if kind == "gaussian":
             return GaussianDpEvent(*values)
         if kind == "sampled_gaussian":
