@@ -5,7 +5,8 @@ Rules of this file:
     * A wrong share is located by trying smaller sets, within a fixed number of tries; then the
       polynomial says which shares lie off it.
     * Who lies off a polynomial was dealt a bad share or gave one: each find is a *dispute*
-      between dealer and member. Who appears in most disputes is named first.
+      between dealer and member. Who appears in most disputes is named first. Names are advice:
+      members who agree on their errors can shift the blame, never the secret.
 
 Reference: Shamir, CACM 22(11), 1979; error location by commitment instead of Reed-Solomon
 decoding corrects up to n − t wrong shares instead of half of that.
@@ -71,6 +72,7 @@ class Recovery:
             secrets = shamir.interpolate({x: shares[x] for x in chosen})
             wrong = deal.first_wrong(secrets)
             if wrong is None:
+                self._audit(deal.dealer, shares, chosen)
                 return tuple(_cut(secrets, k) for k in range(len(deal.commitments)))
             liars = self._locate(deal, shares, wrong)
             if not liars:
@@ -80,6 +82,14 @@ class Recovery:
                 del shares[x]
         self.lost.append(deal.dealer)
         return None
+
+    def _audit(self, dealer: str, shares: Mapping[int, bytes], chosen: list[int]) -> None:
+        """Once there is a dispute, look at the spare shares too: it takes several to tell who."""
+        if self.disputes:
+            good = {x: shares[x] for x in chosen}
+            spare = (x for x in shares if x not in good)
+            off = {x for x in spare if shamir.interpolate(good, at=x) != shares[x]}
+            self.disputes.update((dealer, x) for x in off)
 
     def _trusted_first(self, shares: Mapping[int, bytes]) -> list[int]:
         suspects = {x for _, x in self.disputes}

@@ -40,7 +40,7 @@ class Unmasked:
         opened: Open slots, ascending.
         closed: Slots that members train and that stayed closed, ascending.
         survivors: Whose uploads are in the sums, where their slots are open.
-        blamed: Who dealt or gave shares that had to be left out.
+        blamed: Who seems to have dealt or given what had to be left out; advice, not proof.
     """
 
     sums: Mapping[int, SlotSum]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.secagg.client import ClientRound, Committed, Joined, Uploaded, join
@@ -41,10 +43,19 @@ def signer(name: str, role: PartyRole = PartyRole.DEVICE) -> Signer:
     return _signer(name, role)
 
 
+class SteadySigner(Signer):
+    """Signs alike every time, so that a test's rosters and committees are always the same."""
+
+    def sign(self, context: bytes, data: bytes) -> bytes:
+        labelled = len(context).to_bytes(2, "big") + context + data
+        return self.private_key.sign(labelled, ec.ECDSA(SHA256(), deterministic_signing=True))
+
+
 @cache
 def _signer(name: str, role: PartyRole) -> Signer:
     certificate = f"{role.value}/{name}".encode()
-    return Signer(name, role, certificate, ec.generate_private_key(ec.SECP256R1()))
+    secret = int.from_bytes(sha256(certificate).digest(), "big") >> 1
+    return SteadySigner(name, role, certificate, ec.derive_private_key(secret, ec.SECP256R1()))
 
 
 class Register:
