@@ -90,7 +90,29 @@ class Graph:
             slot: tuple(cid for cid in group if cid in alive) for slot, group in self.groups.items()
         }
         opened = {slot: group for slot, group in contributors.items() if len(group) >= self.minimum}
-        return Openings(self, alive, opened)
+        pairs = {
+            cid: tuple(
+                peer
+                for peer, slots in self.partners[cid].items()
+                if peer not in alive and not opened.keys().isdisjoint(slots)
+            )
+            for cid in self.offered
+            if cid in alive
+        }
+        dealers: dict[str, list[str]] = {}
+        for cid, peers in pairs.items():
+            for peer in peers:
+                dealers.setdefault(peer, []).append(cid)
+        return Openings(
+            graph=self,
+            survivors=alive,
+            opened=opened,
+            self_slots={
+                cid: tuple(slot for slot in self.offered[cid] if slot in opened) for cid in pairs
+            },
+            pair_peers=pairs,
+            dealers={peer: tuple(cids) for peer, cids in dealers.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,34 +123,19 @@ class Openings:
         graph: The roster's graph.
         survivors: Who uploaded, as signed by the committee.
         opened: Open slot → its contributors, ascending.
+        self_slots: Survivor → its open slots, ascending: those whose self-masks are opened.
+        pair_peers: Survivor → the dropped neighbours, ascending, whose seeds with it are opened.
+        dealers: Dropped member → the survivors, ascending, whose seeds with it are opened.
     """
 
     graph: Graph
     survivors: frozenset[str]
     opened: Mapping[int, tuple[str, ...]]
+    self_slots: Mapping[str, tuple[int, ...]]
+    pair_peers: Mapping[str, tuple[str, ...]]
+    dealers: Mapping[str, tuple[str, ...]]
 
     @property
     def closed(self) -> tuple[int, ...]:
         """Slots that members train and that stay closed, ascending."""
         return tuple(slot for slot in self.graph.groups if slot not in self.opened)
-
-    def self_slots(self, cid: str) -> tuple[int, ...]:
-        """Return a survivor's open slots, ascending: those whose self-masks are opened."""
-        if cid not in self.survivors:
-            return ()
-        return tuple(slot for slot in self.graph.offered[cid] if slot in self.opened)
-
-    def pair_peers(self, cid: str) -> tuple[str, ...]:
-        """Return the dropped neighbours whose pair seeds with survivor ``cid`` are opened."""
-        return tuple(peer for peer in self.graph.partners[cid] if self._opens_pair(cid, peer))
-
-    def dealers(self, dropped: str) -> tuple[str, ...]:
-        """Return the survivors whose pair seeds with ``dropped`` are opened, ascending."""
-        return tuple(cid for cid in self.graph.partners[dropped] if self._opens_pair(cid, dropped))
-
-    def _opens_pair(self, cid: str, peer: str) -> bool:
-        return (
-            cid in self.survivors
-            and peer not in self.survivors
-            and any(slot in self.opened for slot in self.graph.partners[cid][peer])
-        )

@@ -38,7 +38,8 @@ def compose(rid: bytes, openings: Openings, boxes: Mapping[str, bytes | None]) -
     """
     shares: list[PeerShare] = []
     for peer in openings.graph.offered:
-        slots, dealers = openings.self_slots(peer), openings.dealers(peer)
+        slots = openings.self_slots.get(peer, ())
+        dealers = openings.dealers.get(peer, ())
         if slots:
             parts = [_self_share(openings.graph, peer, slot, boxes[peer]) for slot in slots]
             shares.append(SelfMaskShare(peer=peer, shares=b"".join(parts)))
@@ -63,10 +64,10 @@ def collect(openings: Openings, reveal: Reveal, member: str) -> dict[str, bytes]
     given = {share.peer: share.shares for share in reveal.shares}
     dealt: dict[str, bytes] = {}
     for dealer in sorted(openings.survivors.difference(reveal.unreadable)):
-        own = given[dealer] if openings.self_slots(dealer) else b""
+        own = given[dealer] if openings.self_slots[dealer] else b""
         pairs = [
-            _cut(given[peer], openings.dealers(peer).index(dealer))
-            for peer in openings.pair_peers(dealer)
+            _cut(given[peer], openings.dealers[peer].index(dealer))
+            for peer in openings.pair_peers[dealer]
         ]
         dealt[dealer] = own + b"".join(pairs)
     return dealt
@@ -75,9 +76,9 @@ def collect(openings: Openings, reveal: Reveal, member: str) -> dict[str, bytes]
 def _check_shape(openings: Openings, reveal: Reveal, member: str) -> None:
     expected: list[tuple[type[PeerShare], str, int]] = []
     for peer in openings.graph.offered:
-        if slots := openings.self_slots(peer):
+        if slots := openings.self_slots.get(peer):
             expected.append((SelfMaskShare, peer, len(slots)))
-        elif dealers := openings.dealers(peer):
+        elif dealers := openings.dealers.get(peer):
             expected.append((PairSeedShare, peer, len(dealers)))
     found = [(type(share), share.peer, len(share.shares) / SHARE_BYTES) for share in reveal.shares]
     if found != expected or not openings.survivors.issuperset(reveal.unreadable):

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.errors import AbortReason, DropReason, Rejected
-from secure_pfnas.secagg.graph import Graph
+from secure_pfnas.secagg.graph import Graph, Openings
 from secure_pfnas.secagg.masks import Packing
 from secure_pfnas.secagg.messages import (
     SHARE_BYTES,
@@ -252,9 +252,8 @@ class Committing:
             )
             for cid in signers
         }
-        state = Revealing(
-            self.table, self.request.survivors, self.total, self.deals, self.blamed, signers
-        )
+        openings = self.table.graph.openings(self.request.survivors)
+        state = Revealing(self.table, openings, self.total, self.deals, self.blamed, signers)
         return state, requests
 
 
@@ -264,7 +263,7 @@ class Revealing:
 
     state: ClassVar[ServerState] = ServerState.REVEALING
     table: Table
-    survivors: tuple[str, ...]
+    openings: Openings
     total: NDArray[np.uint32]
     deals: Mapping[str, Upload]
     blamed: tuple[str, ...]
@@ -296,19 +295,19 @@ class Revealing:
             if self.reveals[cid] != message:
                 raise Rejected(DropReason.EQUIVOCATION, "a second reveal", peer=cid)
             return self
-        collect(self.table.graph.openings(self.survivors), message, cid)
+        collect(self.openings, message, cid)
         return replace(self, reveals={**self.reveals, cid: message})
 
     def close(self) -> Unmasked | Aborted:
         """Recover the seeds and open the sums; heavy: one keystream for each opened seed."""
         if not self.ready:
             return Aborted(AbortReason.TOO_FEW_SHARES)
-        table, openings = self.table, self.table.graph.openings(self.survivors)
+        table, openings = self.table, self.openings
         given = {cid: collect(openings, reveal, cid) for cid, reveal in self.reveals.items()}
         x_of = {cid: x for x, cid in enumerate(table.roster.committee, start=1)}
         recovery = Recovery(table.roster.threshold)
         secrets: dict[str, tuple[bytes, ...]] = {}
-        for dealer in self.survivors:
+        for dealer in self.deals:
             shares = {x_of[cid]: dealt[dealer] for cid, dealt in given.items() if dealer in dealt}
             found = recovery.recover(deal(table.rid, openings, dealer, self.deals[dealer], shares))
             if found is None:
@@ -322,4 +321,4 @@ class Revealing:
         }
         disputes = ((dealer, table.roster.committee[x - 1]) for dealer, x in recovery.disputes)
         blamed = tuple(sorted({*self.blamed, *culprits(disputes)}))
-        return Unmasked(sums, tuple(sums), openings.closed, self.survivors, blamed)
+        return Unmasked(sums, tuple(sums), openings.closed, tuple(self.deals), blamed)

@@ -54,7 +54,7 @@ def deal(
     rid: bytes, openings: Openings, dealer: str, upload: Upload, shares: Mapping[int, bytes]
 ) -> Deal:
     """Put a survivor's opened secrets together with their commitments."""
-    slots, peers = openings.self_slots(dealer), openings.pair_peers(dealer)
+    slots, peers = openings.self_slots[dealer], openings.pair_peers[dealer]
     offered, neighbours = openings.graph.offered[dealer], openings.graph.neighbours(dealer)
 
     def commit(k: int, secret: bytes) -> bytes:
@@ -85,7 +85,7 @@ def subtract_masks(
     """
     masks = Masks(suite)
     for dealer, seeds in secrets.items():
-        slots, peers = openings.self_slots(dealer), openings.pair_peers(dealer)
+        slots, peers = openings.self_slots[dealer], openings.pair_peers[dealer]
         for slot, seed in zip(slots, seeds[: len(slots)], strict=True):
             masks.add(total, seed, [packing.run(slot)], negate=True)
         for peer, seed in zip(peers, seeds[len(slots) :], strict=True):

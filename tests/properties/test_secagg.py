@@ -151,4 +151,4 @@ def test_a_reveal_holds_one_kind_of_share_for_each_peer(story: Story):
         peers = [share.peer for share in reveal.shares]
         assert len(peers) == len(set(peers))
         for share in reveal.shares:
-            assert (share.kind == "self") == (share.peer in server.survivors)
+            assert (share.kind == "self") == (share.peer in server.openings.survivors)

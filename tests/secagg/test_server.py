@@ -143,7 +143,7 @@ def test_a_late_upload_cannot_be_opened_from_all_that_was_revealed(fleet: Fleet)
     own = fleet.random(late)(32)
     masks.add(total, own, [(0, 40)], negate=True)  # with the seed it would be open
     assert np.array_equal(total, fleet.values[late][0])
-    assert server.survivors == tuple(cid for cid in fleet.slots if cid != late)
+    assert server.openings.survivors == set(fleet.slots) - {late}
 
 
 def test_two_rosters_in_one_round_give_noise_and_no_sum():
