@@ -80,6 +80,7 @@ class DropReason(Enum):
     UNKNOWN_ARCHITECTURE = "unknown_architecture"
     CAP_EXCEEDED = "cap_exceeded"
     TRAINING_FAILED = "training_failed"
+    RESTARTED = "restarted"
     TIMED_OUT = "timed_out"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secure_pfnas.errors import Outcome
-from secure_pfnas.learning.trainer import TrainingJob, TrainingResult
+from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
 from secure_pfnas.roles.records import Record
 
 

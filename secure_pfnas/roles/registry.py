@@ -46,19 +46,18 @@ class Registry:
     def __init__(self) -> None:
         self._devices: dict[str, Device] = {}
 
-    def __len__(self) -> int:
-        return len(self._devices)
-
     def __getitem__(self, name: str) -> Device:
         return self._devices[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._devices
 
     @property
     def names(self) -> list[str]:
         """Every device that ever greeted, sorted."""
         return sorted(self._devices)
+
+    def session(self, name: str) -> int | None:
+        """Return the session of a device's newest greeting; ``None`` before the first."""
+        device = self._devices.get(name)
+        return device.session if device else None
 
     def greet(self, opened: Opened, hello: Hello) -> Device:
         """Take a greeting; keys already spent are dropped from it."""

@@ -209,8 +209,7 @@ class Server:
         message = FROM_DEVICE[kind].decode(opened.body)
         self._departed.discard(name)
         if isinstance(message, Hello):
-            self._registry.greet(opened, message)
-            return self._start_if(self._federation.settings.federation.clients, now_ms)
+            return self._greeted(opened, message, now_ms)
         if opened.header.round > self._last_round:
             raise Rejected(DropReason.WRONG_ROUND, kind, peer=name)
         current = self._round
@@ -219,6 +218,18 @@ class Server:
         if isinstance(message, Refusal):
             return self._refused(current, name, message, now_ms)
         return self._answered(current, name, message, now_ms)
+
+    def _greeted(self, opened: Opened, hello: Hello, now_ms: int) -> list[Effect]:
+        """Take a greeting; a new process has lost the keys of a round that its old one joined."""
+        name, current = opened.sender.name, self._round
+        is_new = self._registry.session(name) != opened.header.session
+        effects: list[Effect] = []
+        if current is not None and is_new and name in current.pending:
+            effects.append(self._leave_out(current, name, DropReason.RESTARTED))
+        self._registry.greet(opened, hello)
+        if effects:
+            return [*effects, *self._advance(now_ms)]
+        return self._start_if(self._federation.settings.federation.clients, now_ms)
 
     def _answered(self, current: Round, name: str, message: Message, now_ms: int) -> list[Effect]:
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from secure_pfnas.errors import Outcome
-from secure_pfnas.learning.trainer import TrainingJob
+from secure_pfnas.learning.jobs import TrainingJob
 from secure_pfnas.roles.events import Compute, Effect, Event, Finished, Send, SetTimer
 from secure_pfnas.roles.records import Record
 

@@ -208,6 +208,14 @@ class MqttLink:
             self._hub.close()
         return flushed
 
+    def abandon(self) -> None:
+        """Vanish as on a power cut: no flush, no goodbye; the broker publishes the last will."""
+        self._hub.post(self._cut_off)
+        self._closed.wait(2.0)
+        self._hub.remove(self)
+        if self._owns_hub:
+            self._hub.close()
+
     @property
     def connected(self) -> bool:
         """Whether the link is connected and subscribed."""
@@ -465,6 +473,16 @@ class MqttLink:
             self._client.publish(self._topics.presence(self.name), OFFLINE, qos=1, retain=True)
         if self._client.disconnect() != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._closed.set()
+
+    def _cut_off(self) -> None:
+        self._closing = True
+        self._reconnect_at = None
+        sock = self._client.socket()
+        if sock is None:
+            self._closed.set()
+            return
+        # The stream ends without MQTT's DISCONNECT: that is what makes a broker publish the will.
+        _socket(sock).shutdown(socket.SHUT_RDWR)
 
 
 def _check_identity(credentials: CredentialFiles, name: str, role: PartyRole) -> None:

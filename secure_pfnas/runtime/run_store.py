@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,7 @@ class RunStore(Store):
         _claim(folder, federation.settings, resume=resume)
         layout = federation.layout
         self.checkpoints = Checkpoints(folder / "checkpoints", layout.digest, layout.length)
+        self._noted: deque[tuple[int, str, str, int, str]] = deque()
         self._database_path = folder / "run.sqlite"
         with self._faults():
             self._database = sqlite3.connect(
@@ -95,7 +97,9 @@ class RunStore(Store):
         self.close()
 
     def close(self) -> None:
-        """Close the database."""
+        """Write what is noted and close the database."""
+        with self._faults():
+            self._write_notes()
         self._database.close()
 
     def memory(self) -> ServerMemory:
@@ -150,10 +154,16 @@ class RunStore(Store):
                 raise TypeError(f"a server keeps no {type(other).__name__}")
 
     def message(self, at_ms: int, direction: str, topic: str, size: int, sha256: str) -> None:
-        """Note that a message passed; never what it said."""
-        self._write(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?)", at_ms, direction, topic, size, sha256
-        )
+        """Note that a message passed, never what it said; callable from any thread.
+
+        Notes are written with the next record: losing the last few loses no promise.
+        """
+        self._noted.append((at_ms, direction, topic, size, sha256))
+
+    def _write_notes(self) -> None:
+        rows = [self._noted.popleft() for _ in range(len(self._noted))]
+        if rows:
+            self._database.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", rows)
 
     def summarise(self, summary: dict[str, object]) -> Path:
         """Write ``summary.json``."""
@@ -180,7 +190,10 @@ class RunStore(Store):
 
     def _write(self, statement: str, *values: str | float) -> None:
         with self._faults():
+            self._database.execute("BEGIN")
             self._database.execute(statement, values)
+            self._write_notes()
+            self._database.execute("COMMIT")
 
     @contextmanager
     def _faults(self) -> Generator[None]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from secure_pfnas.errors import Outcome
-from secure_pfnas.learning.trainer import TrainingJob, TrainingResult
+from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
 from secure_pfnas.roles.events import Computed, Departed, Event, Received, Started, TimerFired
 from secure_pfnas.runtime.driver import Faults, NoFaults, Process, Role, Store, step
 from secure_pfnas.runtime.workers import Workers

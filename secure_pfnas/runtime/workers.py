@@ -16,7 +16,8 @@ from typing import Protocol, Self
 import torch
 
 from secure_pfnas.errors import Rejected
-from secure_pfnas.learning.trainer import ClientData, TrainingJob, TrainingResult, train
+from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
+from secure_pfnas.learning.trainer import train
 
 Examples = Callable[[], Mapping[str, ClientData]]
 """Loads the examples of the host's devices; picklable, so that a worker can call it."""
@@ -28,6 +29,14 @@ class Workers(Protocol):
     def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:
         """Start ``work`` on the examples of device ``name``."""
         ...
+
+
+class NoWorkers(Workers):
+    """A server's: it trains nothing."""
+
+    def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:
+        """Refuse: a server that asks for training is a bug."""
+        raise RuntimeError(f"a server has no workers for {name}")
 
 
 class InlineWorkers(Workers):
