@@ -11,6 +11,7 @@ import pytest
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.privacy import plan as plan_module
 from secure_pfnas.privacy.accountant import FINE, epsilon
+from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED
 from secure_pfnas.privacy.plan import (
     LARGEST_NOISE_MULTIPLIER,
     REWARD,
@@ -78,7 +79,7 @@ def test_a_prediction_grows_with_every_participation_up_to_the_budget(three_roun
 
 def test_training_and_validation_records_pay_for_their_own_mechanism():
     made = make(train_epsilon=8.0)
-    assert made.charge(REWARD).train == made.charge(UPDATE).validation
+    assert made.charge(REWARD).train == made.charge(UPDATE).validation == NOTHING
     both = made.predicted()
     assert both.validation_epsilon == make().predicted().validation_epsilon
     assert 7.9 < both.train_epsilon <= 8.0
@@ -86,6 +87,7 @@ def test_training_and_validation_records_pay_for_their_own_mechanism():
 
 def test_without_dp_sgd_a_training_record_is_shown_unprotected():
     made = make()
+    assert made.charge(REWARD).train == made.charge(UPDATE).train == UNPROTECTED
     assert made.predicted(1).train_epsilon == math.inf
     assert made.predicted(1).validation_epsilon < 2.0
     assert "∞" in made.stamp()
