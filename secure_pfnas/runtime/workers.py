@@ -34,7 +34,7 @@ class Workers(Protocol):
 class NoWorkers(Workers):
     """A server's: it trains nothing."""
 
-    def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:
+    def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:  # noqa: ARG002
         """Refuse: a server that asks for training is a bug."""
         raise RuntimeError(f"a server has no workers for {name}")
 
