@@ -124,6 +124,13 @@ def test_validation_examples_are_never_trained_on(job, clients):
     assert np.array_equal(train(job, data).update, train(job, scrambled).update)
 
 
+def test_the_rewards_count_is_of_validation_and_not_of_test_examples(job, clients):
+    data = replace(clients[0], y_test=np.full_like(clients[0].y_test, -1))
+    result = train(replace(job, epochs=4), data)
+    assert result.correct > 0
+    assert result.test_correct == 0
+
+
 def test_training_that_explodes_is_reported_and_sends_nothing(job, clients):
     personal = train(job, clients[0]).personal
     result = train(replace(job, learning_rate=1e30, personal=personal), clients[0])
