@@ -22,7 +22,8 @@ from typing import Self
 
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.privacy.charge import UnknownEventError
-from secure_pfnas.privacy.ledger import Entry, Ledger, State
+from secure_pfnas.privacy.entry import Entry, State
+from secure_pfnas.privacy.ledger import Ledger
 
 _VERSION = 1
 _OWNER_ONLY = 0o600

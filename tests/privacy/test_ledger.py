@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.privacy.accountant import epsilon
 from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED, Budget, Charge
-from secure_pfnas.privacy.ledger import GENESIS, VALUE_LIMIT, Ledger, State
+from secure_pfnas.privacy.entry import GENESIS, State
+from secure_pfnas.privacy.ledger import VALUE_LIMIT, Ledger
 from secure_pfnas.privacy.plan import REWARD, UPDATE
 
 OPEN = Budget(math.inf, math.inf, 1e-5)

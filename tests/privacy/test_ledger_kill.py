@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from secure_pfnas.privacy.ledger import State
+from secure_pfnas.privacy.entry import State
 from secure_pfnas.privacy.ledger_file import LedgerFile
 
 # Runs rounds 1, 2, … and dies by SIGKILL at the given step of round 2; a sent value is a line on
@@ -16,7 +16,7 @@ import os, signal, sys
 from pathlib import Path
 from dp_accounting import GaussianDpEvent
 from secure_pfnas.privacy.charge import NOTHING, Budget, Charge
-from secure_pfnas.privacy.ledger import State
+from secure_pfnas.privacy.entry import State
 from secure_pfnas.privacy.ledger_file import LedgerFile
 
 path, fatal = Path(sys.argv[1]), sys.argv[2]

@@ -9,17 +9,15 @@ from unittest.mock import patch
 import pytest
 
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.privacy import plan as plan_module
+from secure_pfnas.privacy import calibration
 from secure_pfnas.privacy.accountant import FINE, epsilon
-from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED
-from secure_pfnas.privacy.plan import (
+from secure_pfnas.privacy.calibration import (
     LARGEST_NOISE_MULTIPLIER,
-    REWARD,
-    UPDATE,
-    plan,
     reward_sigma,
     training_sigma,
 )
+from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED
+from secure_pfnas.privacy.plan import REWARD, UPDATE, plan
 
 DELTA = 1e-5
 
@@ -59,7 +57,7 @@ def test_the_fine_accountant_has_the_last_word_on_noise():
         return epsilon(events, delta, interval=interval) + (0.02 if interval == FINE else 0.0)
 
     plain = training_sigma.__wrapped__(3.0, DELTA, 0.1, 50)
-    with patch.object(plan_module, "epsilon", stricter):
+    with patch.object(calibration, "epsilon", stricter):
         assert training_sigma.__wrapped__(3.0, DELTA, 0.1, 50) > plain
 
 
