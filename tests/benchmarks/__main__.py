@@ -1,0 +1,64 @@
+"""``make bench``: run the benchmarks, print a table of ratios, write ``bench.json``.
+
+A ratio comes from runs of both sides in turns, in one script: absolute times differ between
+machines and hours, ratios hardly. ``ONLY=name`` (or an argument) runs those whose name holds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+MODULES = {
+    "client_mask": ("client_mask_1m_k8_vs_flower", "client_mask_1m_k32", "client_mask_1m_k100"),
+    "privacy_tax": ("privacy_tax",),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("only", nargs="?", default="", help="part of a benchmark's name")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    options = parser.parse_args(arguments)
+    chosen = [
+        module
+        for module, names in MODULES.items()
+        if options.only in module or any(options.only in name for name in names)
+    ]
+    if not chosen:
+        parser.error(f"no benchmark's name holds {options.only!r}: {', '.join(MODULES)}")
+    results = [
+        row
+        for module in chosen
+        for row in importlib.import_module(f"tests.benchmarks.{module}").rows()
+        if options.only in module or options.only in str(row["name"])
+    ]
+    show(results)
+    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def show(results: list[dict[str, object]]) -> None:
+    table = Table("benchmark", "ratio", "goal", "ours", "peer", "unit", title="Benchmarks")
+    for row in results:
+        sign = "≤" if row.get("better") == "lower" else "≥"
+        table.add_row(
+            str(row["name"]),
+            f"{row['ratio']:.2f}",
+            f"{sign} {row['goal']:g}",
+            f"{row['ours']:.4g}",
+            f"{row['peer']:.4g}",
+            str(row["unit"]),
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
