@@ -51,7 +51,7 @@ from secure_pfnas.roles.records import (
     SurvivorsSigned,
     TaskRefused,
 )
-from secure_pfnas.roles.release import quantised, release_reward, reserve
+from secure_pfnas.roles.release import quantised, release_reward, release_update, reserve
 from secure_pfnas.secagg.client import ClientRound, join
 from secure_pfnas.secagg.messages import CommitRequest, Member, RevealRequest, Roster, rid
 from secure_pfnas.wire.codec import Message
@@ -269,14 +269,17 @@ class Client:
             self._federation, current.architecture, result.update, random(number, "rounding")
         )
         state, upload = current.state.upload(values, random(number, "masks"))
-        self._ledger, entry, noised = release_reward(
+        encoded = upload.encode()
+        self._ledger, update = release_update(self._federation, self._ledger, number, encoded)
+        self._ledger, reward, noised = release_reward(
             self._federation, self._ledger, number, result.correct, random(number, "reward")
         )
         self._round = replace(current, state=state, reported=True)
-        report = Report(upload=upload.encode(), noised_correct=noised)
+        report = Report(upload=encoded, noised_correct=noised)
         return [
             *self._kept(current, result),
-            LedgerAppended(entry),
+            LedgerAppended(update),
+            LedgerAppended(reward),
             self._answer("report", report, current, now_ms),
         ]
 

@@ -8,6 +8,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,6 +66,17 @@ def reserve(
         if ledger is not before:
             entries.append(entry)
     return ledger, entries
+
+
+def release_update(
+    federation: Federation, ledger: Ledger, round_number: int, upload: bytes
+) -> tuple[Ledger, Entry]:
+    """Note which masked upload is about to be sent, by its SHA-256.
+
+    Returns:
+        The next ledger and the entry to make durable.
+    """
+    return ledger.release(federation.name, round_number, UPDATE, sha256(upload).digest())
 
 
 def release_reward(
