@@ -38,7 +38,7 @@ from secure_pfnas.runtime.pki import CredentialFiles
 from secure_pfnas.runtime.tls import client_context
 from secure_pfnas.runtime.topics import OFFLINE, ONLINE, Direction, Topics
 from secure_pfnas.wire.chunks import Channel
-from secure_pfnas.wire.frames import ChunkSettings
+from secure_pfnas.wire.frames import HELLO, ChunkSettings
 from secure_pfnas.wire.identity import PartyRole
 
 __all__ = ["BrokerAddress", "LinkCounters", "LinkHub", "MqttLink"]
@@ -406,8 +406,11 @@ class MqttLink:
             self._on_message(peer, payload)
 
     def _device_came_or_went(self, device: str, *, online: bool, live: bool) -> None:
-        if online and live and device in self._channels:
-            # It just connected: what was in flight to its former connection is lost.
+        if online and not live:
+            # It was here first: let it know that the server has come.
+            self._publish(device, [HELLO])
+        elif online and device in self._channels:
+            # It has come just now: what was in flight to its former connection is lost.
             outbox = self._channels[device].outbox
             self._publish(device, outbox.restart(time.monotonic()))
         if self._on_presence is not None:

@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from secure_pfnas.wire.frames import ChunkFrame, ChunkSettings, parse
+from secure_pfnas.wire.frames import AckFrame, ChunkFrame, ChunkSettings, parse
 from secure_pfnas.wire.inbox import Inbox
 from secure_pfnas.wire.outbox import Outbox
 from secure_pfnas.wire.randomness import RandomBytes
@@ -44,7 +44,7 @@ class Channel:
         return self.outbox.send(payload, now)
 
     def receive(self, frame: bytes, now: float) -> tuple[list[bytes], list[bytes]]:
-        """Take a frame of either kind; returns payloads delivered and frames to send.
+        """Take a frame of any kind; returns payloads delivered and frames to send.
 
         Raises:
             Rejected: As ``Inbox.receive`` and ``Outbox.receive``.
@@ -53,7 +53,9 @@ class Channel:
         if isinstance(parsed, ChunkFrame):
             delivered, frames = self.inbox.arrived(parsed, now)
             return delivered, frames + self.outbox.revive(now)
-        return [], self.outbox.acknowledged(parsed, now)
+        if isinstance(parsed, AckFrame):
+            return [], self.outbox.acknowledged(parsed, now)
+        return [], self.outbox.restart(now)
 
     def due(self, now: float) -> list[bytes]:
         """Return the frames whose time has come."""

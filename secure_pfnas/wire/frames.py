@@ -1,4 +1,4 @@
-"""The bytes of one chunk and of one acknowledgement.
+"""The bytes of one chunk, of one acknowledgement, and of a greeting.
 
 Rules of this file:
     * Every number in a header is checked against the limits, and against the frame's own length,
@@ -20,6 +20,7 @@ ID_BYTES = 16
 DIGEST_BYTES = 32
 CHUNK_KIND = 1
 ACK_KIND = 2
+HELLO = b"\x03"
 _CHUNK_HEADER = Struct(f"!B{ID_BYTES}sIIQ{DIGEST_BYTES}s")
 _ACK_HEADER = Struct(f"!B{ID_BYTES}sI")
 
@@ -93,7 +94,16 @@ class AckFrame:
         return header + self.received.to_bytes(_bitmap_bytes(self.count), "little")
 
 
-def parse(frame: bytes, settings: ChunkSettings) -> ChunkFrame | AckFrame:
+@dataclass(frozen=True, slots=True)
+class HelloFrame:
+    """The peer has just come: whatever was in flight to it before is lost."""
+
+    def encode(self) -> bytes:
+        """Return the frame's bytes."""
+        return HELLO
+
+
+def parse(frame: bytes, settings: ChunkSettings) -> ChunkFrame | AckFrame | HelloFrame:
     """Read one frame.
 
     Raises:
@@ -103,6 +113,8 @@ def parse(frame: bytes, settings: ChunkSettings) -> ChunkFrame | AckFrame:
         return _parse_chunk(frame, settings)
     if frame[:1] == bytes([ACK_KIND]) and len(frame) >= _ACK_HEADER.size:
         return _parse_ack(frame, settings)
+    if frame == HELLO:
+        return HelloFrame()
     raise Rejected(DropReason.MALFORMED, "not a frame")
 
 

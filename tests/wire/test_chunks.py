@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.wire.chunks import Channel, ChunkSettings
-from secure_pfnas.wire.frames import AckFrame, ChunkFrame, parse
+from secure_pfnas.wire.frames import HELLO, AckFrame, ChunkFrame, parse
 from secure_pfnas.wire.randomness import SeededStream
 
 SMALL = ChunkSettings(
@@ -216,6 +216,26 @@ def test_what_was_in_flight_when_the_line_broke_is_sent_again():
     pair.run()
     assert pair.delivered[1] == [bytes(100)]
     assert pair.ends[0].outbox.resent == SMALL.window
+
+
+def test_a_peer_that_says_hello_gets_again_what_was_in_flight():
+    pair = Pair()
+    pair.send(0, bytes(100))
+    pair.wire.clear()
+    assert pair.ends[0].receive(HELLO, pair.now)[0] == []
+    pair.wire = [(1, frame) for frame in pair.ends[0].receive(HELLO, pair.now)[1]]
+    pair.run()
+    assert pair.delivered[1] == [bytes(100)]
+    assert pair.now < SMALL.timeout_s
+
+
+def test_only_the_latest_transfers_are_remembered():
+    brief = ChunkSettings(chunk_bytes=8, remembered=2)
+    receiver = Channel(SeededStream(1), brief)
+    sender = Channel(SeededStream(2), brief)
+    frames = [sender.send(bytes([n]), 0.0)[0] for n in range(3)]
+    delivered = [receiver.receive(frame, 0.0)[0] for frame in [*frames, frames[2], frames[0]]]
+    assert delivered == [[b"\0"], [b"\1"], [b"\2"], [], [b"\0"]]
 
 
 def test_what_makes_no_progress_is_given_up():

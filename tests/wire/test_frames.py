@@ -84,6 +84,7 @@ def test_a_transfer_above_the_limit_is_refused_by_its_header():
         b"\x01",
         b"\x02short",
         b"\x03" + bytes(100),
+        b"\x04",
         AckFrame(bytes(16), 3, 0).encode() + b"\0",
         AckFrame(bytes(16), 3, 0).encode()[:-1] + b"\x08",
         AckFrame(bytes(16), 11, 0).encode(),

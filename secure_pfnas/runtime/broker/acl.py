@@ -77,7 +77,7 @@ def covers(pattern: str, topic_filter: str) -> bool:
         return False
     for position, level in enumerate(allowed):
         if level == "#":
-            return position < len(wanted)
+            return True  # it also stands for the level above it
         if position >= len(wanted) or wanted[position] == "#":
             return False
         if level not in ("+", wanted[position]):
