@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.runtime import datasets
+from secure_pfnas.runtime import array_files, datasets
 from secure_pfnas.runtime.datasets import load
 
 needs_fashion = pytest.mark.skipif(
@@ -257,7 +257,7 @@ def test_a_bomb_or_a_lie_is_refused_before_memory_is_taken(tmp_path, content, wo
 
 
 def test_an_array_above_the_bound_is_refused_unread(saved, monkeypatch):
-    monkeypatch.setattr(datasets, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(array_files, "_MAX_BYTES", 1000)
     refused(saved(), "x_train claims 14400 bytes")
 
 
