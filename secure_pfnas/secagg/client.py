@@ -36,7 +36,7 @@ from secure_pfnas.secagg.keys import (
     self_commitment,
     unseal,
 )
-from secure_pfnas.secagg.masks import Masks, Packing, subtracts
+from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import (
     SHARE_BYTES,
     CommitRequest,
@@ -175,12 +175,15 @@ class Joined(ClientRound):
         own: list[bytes],
         pairs: Mapping[str, bytes],
     ) -> None:
-        masks = Masks(self.seat.roster.suite)
-        for slot, seed in zip(self.offered, own, strict=True):
-            masks.add(total, seed, [packing.run(slot)])
-        for peer, slots in self.seat.graph.partners[self.seat.cid].items():
-            negate = subtracts(self.seat.cid, peer)
-            masks.add(total, pairs[peer], packing.runs(slots), negate=negate)
+        partners = self.seat.graph.partners[self.seat.cid]
+        streams = [
+            Stream(seed, [packing.run(slot)]) for slot, seed in zip(self.offered, own, strict=True)
+        ]
+        streams += [
+            Stream(pairs[peer], packing.runs(slots), negate=subtracts(self.seat.cid, peer))
+            for peer, slots in partners.items()
+        ]
+        add_masks(total, streams, self.seat.roster.suite)
 
     def _deal(self, secrets: bytes, random: RandomBytes) -> tuple[SealedShares, ...]:
         members, roster, key = self.seat.members, self.seat.roster, self.prekey.seal_key

@@ -17,9 +17,10 @@ Reference: NIST SP 800-38A section 6.5 (CTR), SP 800-38D section 7.1 (GCTR from 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 from secure_pfnas.secagg.parameters import Suite
@@ -27,9 +28,10 @@ from secure_pfnas.secagg.parameters import Suite
 Run = tuple[int, int]
 """First element and the one after the last, in a packed vector."""
 
-CHUNK_BYTES = 256 * 1024
-_ZEROS = memoryview(bytes(CHUNK_BYTES))
-_WORD = 4
+BLOCK = 65536
+"""Elements of the vector that are masked at a time: 256 KiB, and as much keystream."""
+_ROOM = 16  # a cipher may ask for one block more than it writes
+_ZEROS = memoryview(bytes(4 * BLOCK))
 
 
 class Packing:
@@ -63,42 +65,63 @@ class Packing:
         return joined
 
 
-class Masks:
-    """Adds keystreams to vectors, on one buffer of its own; not to be shared by threads."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One keystream to be added.
 
-    def __init__(self, suite: Suite) -> None:
-        self._suite = suite
-        self._buffer = bytearray(CHUNK_BYTES + 16)
-        self._words = np.frombuffer(self._buffer, np.dtype("<u4"), CHUNK_BYTES // _WORD)
+    Attributes:
+        seed: 32 bytes.
+        runs: What the keystream covers, ascending; it flows on from one run to the next.
+        negate: Subtract it instead.
+    """
 
-    def add(
-        self, total: NDArray[np.uint32], seed: bytes, runs: Sequence[Run], *, negate: bool = False
-    ) -> None:
-        """Add (or subtract) the keystream of ``seed`` to ``runs`` of ``total`` mod 2**32.
+    seed: bytes = field(repr=False)
+    runs: Sequence[Run]
+    negate: bool = False
 
-        Args:
-            total: (d,) uint32, changed in place.
-            seed: 32 bytes.
-            runs: What the keystream covers, in order.
-            negate: Subtract instead.
-        """
-        if self._suite is Suite.NONE:
-            return
-        combine = np.subtract if negate else np.add
-        stream = Cipher(algorithms.AES(seed), modes.GCM(bytes(12))).encryptor()
-        left = sum(stop - start for start, stop in runs)
-        used = filled = 0
-        for run_start, run_stop in runs:
-            start = run_start
-            while start < run_stop:
-                if used == filled:
-                    used, filled = 0, min(left, CHUNK_BYTES // _WORD)
-                    stream.update_into(_ZEROS[: filled * _WORD], self._buffer)
-                    left -= filled
-                count = min(run_stop - start, filled - used)
-                part = total[start : start + count]
-                combine(part, self._words[used : used + count], out=part)
-                start, used = start + count, used + count
+
+def add_masks(total: NDArray[np.uint32], streams: Iterable[Stream], suite: Suite) -> None:
+    """Add streams to ``total`` mod 2**32, in place.
+
+    All streams pass over one block of ``total`` before the next, so that block and keystream
+    both stay in the cache.
+
+    Args:
+        total: (d,) uint32.
+        streams: What to add or subtract.
+        suite: How seeds are expanded; ``NONE`` adds nothing.
+    """
+    if suite is Suite.NONE:
+        return
+    work: dict[int, list[tuple[CipherContext, np.ufunc, list[Run]]]] = {}
+    for stream in streams:
+        keystream = Cipher(algorithms.AES(stream.seed), modes.GCM(bytes(12))).encryptor()
+        combine = np.subtract if stream.negate else np.add
+        for block, pieces in _by_block(stream.runs).items():
+            work.setdefault(block, []).append((keystream, combine, pieces))
+    buffer = bytearray(4 * BLOCK + _ROOM)
+    words = np.frombuffer(buffer, np.dtype("<u4"), BLOCK)
+    for block in sorted(work):
+        for keystream, combine, pieces in work[block]:
+            count = sum(stop - start for start, stop in pieces)
+            keystream.update_into(_ZEROS[: 4 * count], buffer)
+            used = 0
+            for start, stop in pieces:
+                part = total[start:stop]
+                combine(part, words[used : used + part.size], out=part)
+                used += part.size
+
+
+def _by_block(runs: Sequence[Run]) -> dict[int, list[Run]]:
+    """Cut runs at the borders of blocks: block → its pieces, ascending."""
+    pieces: dict[int, list[Run]] = {}
+    for run_start, run_stop in runs:
+        start = run_start
+        while start < run_stop:
+            stop = min(run_stop, (start // BLOCK + 1) * BLOCK)
+            pieces.setdefault(start // BLOCK, []).append((start, stop))
+            start = stop
+    return pieces
 
 
 def subtracts(cid: str, peer: str) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.secagg.graph import Openings
 from secure_pfnas.secagg.keys import pair_commitment, self_commitment
-from secure_pfnas.secagg.masks import Masks, Packing, subtracts
+from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import Upload
 from secure_pfnas.secagg.parameters import Suite
 from secure_pfnas.secagg.recover import Deal
@@ -83,11 +83,12 @@ def subtract_masks(
         packing: Where slots lie in ``total``.
         suite: How masks are expanded.
     """
-    masks = Masks(suite)
+    streams: list[Stream] = []
     for dealer, seeds in secrets.items():
         slots, peers = openings.self_slots[dealer], openings.pair_peers[dealer]
         for slot, seed in zip(slots, seeds[: len(slots)], strict=True):
-            masks.add(total, seed, [packing.run(slot)], negate=True)
+            streams.append(Stream(seed, [packing.run(slot)], negate=True))
         for peer, seed in zip(peers, seeds[len(slots) :], strict=True):
-            shared = openings.graph.partners[dealer][peer]
-            masks.add(total, seed, packing.runs(shared), negate=not subtracts(dealer, peer))
+            runs = packing.runs(openings.graph.partners[dealer][peer])
+            streams.append(Stream(seed, runs, negate=not subtracts(dealer, peer)))
+    add_masks(total, streams, suite)

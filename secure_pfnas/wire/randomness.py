@@ -39,16 +39,6 @@ class SeededStream:
         return self._keystream.update(bytes(count))
 
 
-def expanded(random: RandomBytes) -> RandomBytes:
-    """Return a stream of fresh bytes by the megabyte: AES-256-CTR keyed by 32 bytes of ``random``.
-
-    The system's own generator gives a few hundred megabytes a second, this twenty times that;
-    meant for rounding millions of coordinates, where the generator would be the slowest part.
-    """
-    keystream = Cipher(algorithms.AES(random(32)), modes.CTR(bytes(16))).encryptor()
-    return lambda count: keystream.update(bytes(count))
-
-
 def integer_seed(random: RandomBytes) -> int:
     """Draw a non-negative 63-bit seed for a numpy or torch generator."""
     return int.from_bytes(random(8), "little") >> 1

@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.secagg.keys import pair_seed
-from secure_pfnas.secagg.masks import Masks, Packing, subtracts
+from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.parameters import Suite
-from secure_pfnas.wire.randomness import expanded
 from tests.benchmarks.client_mask import PARAMETERS
 from tests.benchmarks.interleave import serve
 
@@ -34,16 +33,15 @@ def publics(neighbours: int) -> list[bytes]:
 def mask(neighbours: int) -> float:
     peers = publics(neighbours)
     begin = perf_counter()
-    total = QUANTIZER.encode(VALUES, expanded(os.urandom))
+    total = QUANTIZER.encode(VALUES, os.urandom)
     packing = Packing(SIZES, SIZES)
-    masks = Masks(Suite.AES_256_CTR)
-    for slot in SIZES:
-        masks.add(total, os.urandom(32), [packing.run(slot)])
+    streams = [Stream(os.urandom(32), [packing.run(slot)]) for slot in SIZES]
     runs = packing.runs(SIZES)
     for number, public in enumerate(peers):
         cid, peer = f"dev-{neighbours // 2:03d}x", f"dev-{number:03d}"
         seed = pair_seed(OWN, public, RID, cid, peer)
-        masks.add(total, seed, runs, negate=subtracts(cid, peer))
+        streams.append(Stream(seed, runs, negate=subtracts(cid, peer)))
+    add_masks(total, streams, Suite.AES_256_CTR)
     payload = [total[slice(*packing.run(slot))].tobytes() for slot in SIZES]
     elapsed_s = perf_counter() - begin
     assert sum(map(len, payload)) == 4 * PARAMETERS

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from secure_pfnas.secagg.masks import CHUNK_BYTES, Masks, Packing, subtracts
+from secure_pfnas.secagg.masks import BLOCK, Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.parameters import Suite
 
+AES = Suite.AES_256_CTR
 SEED = bytes(range(32))
 
 
@@ -35,23 +36,25 @@ def linear_complexity(bits: np.ndarray) -> int:
 
 def masked_constant(words: int, neighbours: int) -> np.ndarray:
     total = np.full(words, 7, np.uint32)
-    masks = Masks(Suite.AES_256_CTR)
-    for number in range(neighbours):
-        masks.add(total, bytes([number]) * 32, [(0, words)], negate=bool(number % 2))
+    streams = (
+        Stream(bytes([number]) * 32, [(0, words)], negate=bool(number % 2))
+        for number in range(neighbours)
+    )
+    add_masks(total, streams, AES)
     return total
 
 
-@pytest.mark.parametrize("words", [1, 5, CHUNK_BYTES // 4, CHUNK_BYTES // 4 + 1, 200_003])
+@pytest.mark.parametrize("words", [1, 5, BLOCK, BLOCK + 1, 200_003])
 def test_a_mask_is_the_ctr_keystream_of_its_seed(words: int):
     total = np.zeros(words, np.uint32)
-    Masks(Suite.AES_256_CTR).add(total, SEED, [(0, words)])
+    add_masks(total, [Stream(SEED, [(0, words)])], AES)
     assert np.array_equal(total, keystream(SEED, words))
 
 
 def test_one_keystream_runs_on_over_separate_runs():
     total = np.zeros(150_000, np.uint32)
     runs = [(3, 40), (50, 50), (60, 61), (70, 140_000), (140_001, 150_000)]
-    Masks(Suite.AES_256_CTR).add(total, SEED, runs)
+    add_masks(total, [Stream(SEED, runs)], AES)
     covered = np.concatenate([np.arange(*run) for run in runs])
     assert np.array_equal(total[covered], keystream(SEED, covered.size))
     assert not total[np.setdiff1d(np.arange(150_000), covered)].any()
@@ -59,16 +62,15 @@ def test_one_keystream_runs_on_over_separate_runs():
 
 def test_what_one_side_adds_the_other_subtracts():
     total = np.arange(1000, dtype=np.uint32)
-    masks = Masks(Suite.AES_256_CTR)
-    masks.add(total, SEED, [(0, 1000)], negate=subtracts("a", "b"))
+    add_masks(total, [Stream(SEED, [(0, 1000)], negate=subtracts("a", "b"))], AES)
     assert not np.array_equal(total, np.arange(1000))
-    masks.add(total, SEED, [(0, 1000)], negate=subtracts("b", "a"))
+    add_masks(total, [Stream(SEED, [(0, 1000)], negate=subtracts("b", "a"))], AES)
     assert np.array_equal(total, np.arange(1000))
 
 
 def test_the_suite_without_masks_changes_nothing():
     total = np.arange(10, dtype=np.uint32)
-    Masks(Suite.NONE).add(total, SEED, [(0, 10)])
+    add_masks(total, [Stream(SEED, [(0, 10)])], Suite.NONE)
     assert np.array_equal(total, np.arange(10))
 
 

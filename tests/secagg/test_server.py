@@ -10,7 +10,7 @@ import pytest
 from secure_pfnas.errors import AbortReason, DropReason, Rejected
 from secure_pfnas.secagg import shamir
 from secure_pfnas.secagg.keys import Route, pair_commitment, seal, unseal
-from secure_pfnas.secagg.masks import Masks
+from secure_pfnas.secagg.masks import Stream, add_masks
 from secure_pfnas.secagg.messages import (
     CommitSignature,
     PairSeedShare,
@@ -26,6 +26,7 @@ from secure_pfnas.secagg.states import SERVER, ServerState
 from secure_pfnas.secagg.unmask import Unmasked
 from tests.secagg.fleet import Fleet, Register, names
 
+AES = Suite.AES_256_CTR
 WIDE = dict.fromkeys(names(9), (0, 1))
 
 
@@ -136,12 +137,11 @@ def test_a_late_upload_cannot_be_opened_from_all_that_was_revealed(fleet: Fleet)
     upload = fleet.join(late).upload(fleet.values[late], fleet.random(late))[1]
     total = np.frombuffer(upload.slots[0].values, "<u4").copy()
     joined = fleet.join(late)
-    masks = Masks(Suite.AES_256_CTR)
-    for peer, seed in joined._pair_seeds().items():
-        masks.add(total, seed, [(0, 40)], negate=peer > late)
+    pairs = joined._pair_seeds().items()
+    add_masks(total, (Stream(seed, [(0, 40)], negate=peer > late) for peer, seed in pairs), AES)
     assert not np.any(total == fleet.values[late][0])
     own = fleet.random(late)(32)
-    masks.add(total, own, [(0, 40)], negate=True)  # with the seed it would be open
+    add_masks(total, [Stream(own, [(0, 40)], negate=True)], AES)  # with the seed it would be open
     assert np.array_equal(total, fleet.values[late][0])
     assert server.openings.survivors == set(fleet.slots) - {late}
 
@@ -153,12 +153,11 @@ def test_two_rosters_in_one_round_give_noise_and_no_sum():
         fleet = Fleet(dict.fromkeys(names(6), (0,)), {0: 4096})
         other = fleet.make_roster(members=fleet.roster.members, parameters=parameters)
         total = np.zeros(4096, np.uint32)
-        masks = Masks(Suite.AES_256_CTR)
         for number, cid in enumerate(fleet.slots):
             joined = fleet.join(cid, other if number % 2 else fleet.roster)
             upload = joined.upload(fleet.values[cid], fleet.random(cid))[1]
             total += np.frombuffer(upload.slots[0].values, "<u4")
-            masks.add(total, fleet.random(cid)(32), [(0, 4096)], negate=True)
+            add_masks(total, [Stream(fleet.random(cid)(32), [(0, 4096)], negate=True)], AES)
         return total - fleet.plain_sum(0, fleet.slots)
 
     assert not summed(b"").any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from secure_pfnas.wire.randomness import SeededStream, expanded, integer_seed
+from secure_pfnas.wire.randomness import SeededStream, integer_seed
 
 
 def test_a_stream_repeats_itself_in_any_portions() -> None:
@@ -26,19 +26,3 @@ def test_bytes_are_spread_evenly() -> None:
 def test_a_seed_is_a_non_negative_integer() -> None:
     assert 0 <= integer_seed(SeededStream(5, "seed")) < 2**63
     assert integer_seed(lambda count: b"\xff" * count) == 2**63 - 1
-
-
-def test_an_expanded_stream_hangs_on_32_fresh_bytes_alone() -> None:
-    drawn: list[int] = []
-
-    def source(fill: int):
-        def random(count: int) -> bytes:
-            drawn.append(count)
-            return bytes([fill]) * count
-
-        return expanded(random)
-
-    one, same, other = source(1), source(1), source(2)
-    portions = [one(5) + one(11), same(16), other(16)]
-    assert portions[0] == portions[1] != portions[2]
-    assert drawn == [32, 32, 32]
