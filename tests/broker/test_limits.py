@@ -198,7 +198,7 @@ def test_no_socket_waits_for_company(embedded):
     sockets = [
         h.outlet._writer.get_extra_info("socket") for h in embedded.broker._broker._handlers()
     ]
-    sockets.append(client._client.socket())
+    sockets.append(client._connection._client.socket())
     for sock in sockets:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.close()

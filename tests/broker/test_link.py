@@ -87,7 +87,7 @@ def test_who_leaves_right_after_sending_leaves_nothing_behind(broker, hub, open_
     assert at_server.payloads() == payloads
 
 
-def test_the_server_is_told_who_comes_and_goes(broker, hub, open_links, until, raw_client):
+def test_the_server_is_told_who_comes_and_goes(broker, hub, open_links, until):
     seen = []
     open_links(
         broker.link("server", hub=hub, on_presence=lambda name, there: seen.append((name, there)))
@@ -96,16 +96,10 @@ def test_the_server_is_told_who_comes_and_goes(broker, hub, open_links, until, r
     until(lambda: ("dev-visitor", True) in seen)
     device.close()
     until(lambda: ("dev-visitor", False) in seen)
-    mortal = broker.link("dev-mortal", hub=hub)
-    mortal.start()
+    mortal = broker.link("dev-mortal", hub=hub).start()
     until(lambda: ("dev-mortal", True) in seen)
-    sock = mortal._client.socket()
-    mortal._reconnect_at = None
-    mortal._disconnected = lambda *_: None
-    mortal._client.on_disconnect = None
-    sock.shutdown(2)
+    mortal.abandon()
     until(lambda: ("dev-mortal", False) in seen)
-    hub.remove(mortal)
 
 
 def test_a_device_talks_to_nobody_but_the_server(broker, hub, open_links):
@@ -207,6 +201,18 @@ def test_a_broker_that_restarts_mid_transfer_costs_a_repeat_and_no_byte(
     again.broker.stop()
 
 
+def test_a_link_that_never_connected_can_be_abandoned(authority):
+    files = authority.issue("dev-a", PartyRole.DEVICE, now=datetime.now(UTC))
+    MqttLink(
+        files,
+        BrokerAddress("127.0.0.1", 1),
+        federation="clinic",
+        name="dev-a",
+        role=PartyRole.DEVICE,
+        on_message=Inbox(),
+    ).abandon()
+
+
 def test_a_device_that_dies_mid_transfer_and_comes_back_gets_all_of_it(
     broker, hub, open_links, until
 ):
@@ -218,7 +224,7 @@ def test_a_device_that_dies_mid_transfer_and_comes_back_gets_all_of_it(
     heard.clear()
     server.send("dev-phoenix", payload)
     assert heard.wait(10)
-    device.close(timeout_s=0)
+    device.abandon()
     open_links(broker.link("dev-phoenix", second, hub=hub))
     until(lambda: first.items or second.items)
     assert (first.items + second.items)[-1] == ("server", payload)
@@ -236,9 +242,8 @@ def test_a_server_that_dies_mid_transfer_and_comes_back_gets_all_of_it(
     heard.clear()
     device.send("server", payload)
     assert heard.wait(10)
-    server.close(timeout_s=0)
-    revived = open_links(broker.link("server", second, hub=hub))
-    revived.send("dev-a", b"a new round")
+    server.abandon()
+    open_links(broker.link("server", second, hub=hub))
     until(lambda: first.items or second.items)
     assert (first.items + second.items)[-1] == ("dev-a", payload)
 
