@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.secagg import shamir
-from secure_pfnas.secagg.graph import Graph, Openings
+from secure_pfnas.secagg.graph import Openings
 from secure_pfnas.secagg.keys import (
     SEED_BYTES,
     Prekey,
@@ -42,39 +42,21 @@ from secure_pfnas.secagg.messages import (
     CommitRequest,
     CommitSignature,
     DealtShares,
-    Member,
     Reveal,
     RevealRequest,
     Roster,
     SealedShares,
     SlotPayload,
     Upload,
-    rid,
 )
 from secure_pfnas.secagg.parameters import ClientPolicy
 from secure_pfnas.secagg.reveal import compose, secrets_dealt
-from secure_pfnas.secagg.roster import verify_roster
+from secure_pfnas.secagg.seat import Seat, check_own_entry, take_seat
 from secure_pfnas.secagg.states import ClientEvent, ClientState, refused
-from secure_pfnas.wire.identity import Party, Signer, Trust
+from secure_pfnas.wire.identity import Signer, Trust
 from secure_pfnas.wire.randomness import RandomBytes
 
 Values = Mapping[int, NDArray[np.uint32]]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Seat:
-    """What a client knows of a round it has joined; nothing in it is secret."""
-
-    roster: Roster
-    rid: bytes
-    cid: str
-    graph: Graph
-    parties: Mapping[str, Party]
-
-    @property
-    def members(self) -> dict[str, Member]:
-        """Return the roster's members by name."""
-        return {member.cid: member for member in self.roster.members}
 
 
 class ClientRound:
@@ -221,29 +203,13 @@ class Uploaded(ClientRound):
             Rejected: WRONG_ROUND, WRONG_COMMITTEE (this client is not on it), MALFORMED,
                 UNKNOWN_MEMBER, TOO_FEW_SURVIVORS, WRONG_DIGEST (another upload in our name).
         """
-        self._check(request)
+        self.seat.check_survivors(request, self.upload_digest)
         digest = request.digest()
         signature = CommitSignature(
             rid=self.seat.rid, digest=digest, signature=signer.sign(b"survivors", digest)
         )
         survivors = request.survivors
         return Committed(self.seat, self.seal_key, survivors, digest, signature), signature
-
-    def _check(self, request: CommitRequest) -> None:
-        seat = self.seat
-        if request.rid != seat.rid:
-            raise Rejected(DropReason.WRONG_ROUND, "commit request")
-        if seat.cid not in seat.roster.committee:
-            raise Rejected(DropReason.WRONG_COMMITTEE, "not on the committee")
-        if len(request.survivors) != len(request.upload_digests):
-            raise Rejected(DropReason.MALFORMED, "one digest for each survivor")
-        if not seat.parties.keys() >= set(request.survivors):
-            raise Rejected(DropReason.UNKNOWN_MEMBER, "survivor not on the roster")
-        if len(request.survivors) < seat.roster.minimum_survivors:
-            raise Rejected(DropReason.TOO_FEW_SURVIVORS, str(len(request.survivors)))
-        digests = dict(zip(request.survivors, request.upload_digests, strict=True))
-        if digests.get(seat.cid, self.upload_digest) != self.upload_digest:
-            raise Rejected(DropReason.WRONG_DIGEST, "another upload in our name")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -267,7 +233,7 @@ class Committed(ClientRound):
         Raises:
             Rejected: WRONG_ROUND; EQUIVOCATION for any other set.
         """
-        _check_same(self.seat, self.survivors_digest, request)
+        self.seat.check_same(self.survivors_digest, request)
         return self, self.signature
 
     def reveal(self, request: RevealRequest) -> tuple[Revealed, Reveal]:
@@ -277,26 +243,14 @@ class Committed(ClientRound):
             Rejected: WRONG_ROUND, EQUIVOCATION (another set than the one signed here),
                 WRONG_COMMITTEE, DUPLICATE_MEMBER, BAD_SIGNATURE, TOO_FEW_SIGNATURES, MALFORMED.
         """
-        _check_same(self.seat, self.survivors_digest, request.commit)
-        self._check_signatures(request)
+        self.seat.check_same(self.survivors_digest, request.commit)
+        self.seat.check_signatures(request.signatures, self.survivors_digest)
         if tuple(sealed.dealer for sealed in request.sealed) != self.survivors:
             raise Rejected(DropReason.MALFORMED, "one box for each survivor")
         boxes = {sealed.dealer: self._open(sealed) for sealed in request.sealed}
         openings: Openings = self.seat.graph.openings(self.survivors)
         message = compose(self.seat.rid, openings, boxes)
         return Revealed(self.seat, self.survivors_digest, self.signature, message), message
-
-    def _check_signatures(self, request: RevealRequest) -> None:
-        seat, signers = self.seat, set[str]()
-        for signed in request.signatures:
-            if signed.cid not in seat.roster.committee:
-                raise Rejected(DropReason.WRONG_COMMITTEE, "signer not on the committee")
-            if signed.cid in signers:
-                raise Rejected(DropReason.DUPLICATE_MEMBER, "signature counted twice")
-            seat.parties[signed.cid].verify(b"survivors", self.survivors_digest, signed.signature)
-            signers.add(signed.cid)
-        if len(signers) < seat.roster.threshold:
-            raise Rejected(DropReason.TOO_FEW_SIGNATURES, str(len(signers)))
 
     def _open(self, sealed: DealtShares) -> bytes | None:
         seat, dealer = self.seat, sealed.dealer
@@ -326,12 +280,12 @@ class Revealed(ClientRound):
         signer: Signer,  # noqa: ARG002 — the one signature is made already
     ) -> tuple[Revealed, CommitSignature]:
         """Give the same signature again for the same set; else EQUIVOCATION."""
-        _check_same(self.seat, self.survivors_digest, request)
+        self.seat.check_same(self.survivors_digest, request)
         return self, self.signature
 
     def reveal(self, request: RevealRequest) -> tuple[Revealed, Reveal]:
         """Give the same reveal again for the same set; else EQUIVOCATION."""
-        _check_same(self.seat, self.survivors_digest, request.commit)
+        self.seat.check_same(self.survivors_digest, request.commit)
         return self, self.message
 
 
@@ -370,40 +324,17 @@ def join(
             WRONG_DIGEST, UNKNOWN_MEMBER (this client is not on it), REUSED_PREKEY, WRONG_SLOT,
             and whatever ``verify_roster`` refuses.
     """
-    if roster.federation != federation:
-        raise Rejected(DropReason.WRONG_FEDERATION, roster.federation)
-    if roster.round <= last_round:
-        raise Rejected(DropReason.WRONG_ROUND, f"{roster.round} after {last_round}")
-    parties = verify_roster(roster, trust)
-    if not roster.terms.meets(policy):
-        raise Rejected(DropReason.POLICY_DOWNGRADE, "laxer than the pinned policy")
-    if roster.layout_digest != layout_digest:
-        raise Rejected(DropReason.WRONG_DIGEST, "another slot layout")
-    seat = Seat(roster, rid(roster), cid, Graph.of(roster), parties)
-    _check_own(seat, prekey, used_prekeys, slot_sizes)
+    seat = take_seat(
+        roster,
+        cid=cid,
+        federation=federation,
+        policy=policy,
+        trust=trust,
+        last_round=last_round,
+        layout_digest=layout_digest,
+    )
+    check_own_entry(seat, prekey, used_prekeys, slot_sizes)
     return Joined(seat, slot_sizes, prekey)
-
-
-def _check_own(
-    seat: Seat, prekey: Prekey, used_prekeys: Container[int], slot_sizes: Mapping[int, int]
-) -> None:
-    own = seat.members.get(seat.cid)
-    if own is None:
-        raise Rejected(DropReason.UNKNOWN_MEMBER, "not on this roster", peer=seat.cid)
-    named = own.prekey
-    if prekey.sequence in used_prekeys or named.sequence != prekey.sequence:
-        raise Rejected(DropReason.REUSED_PREKEY, f"sequence {named.sequence}")
-    if (named.mask_public, named.seal_public) != prekey.publics():
-        raise Rejected(DropReason.REUSED_PREKEY, "not the keys of this prekey")
-    if not slot_sizes.keys() >= set(own.slots):
-        raise Rejected(DropReason.WRONG_SLOT, "a slot the layout lacks")
-
-
-def _check_same(seat: Seat, digest: bytes, request: CommitRequest) -> None:
-    if request.rid != seat.rid:
-        raise Rejected(DropReason.WRONG_ROUND, "commit request")
-    if request.digest() != digest:
-        raise Rejected(DropReason.EQUIVOCATION, "a second survivor set")
 
 
 def _pack(values: Values, packing: Packing, slots: tuple[int, ...]) -> NDArray[np.uint32]:

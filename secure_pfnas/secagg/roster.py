@@ -10,7 +10,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 
@@ -76,11 +77,16 @@ def committee_of(roster: Roster) -> tuple[str, ...]:
     return tuple(ranked[: committee_size(len(ranked))])
 
 
-def verify_roster(roster: Roster, trust: Trust) -> dict[str, Party]:
-    """Check everything about a roster that does not depend on who reads it.
+@dataclass(frozen=True, slots=True, repr=False)
+class Verified:
+    """What a checked roster says: each member's identity, and who masks whom."""
 
-    Returns:
-        Every member's verified identity, by name.
+    parties: Mapping[str, Party]
+    graph: Graph
+
+
+def verify_roster(roster: Roster, trust: Trust) -> Verified:
+    """Check everything about a roster that does not depend on who reads it.
 
     Raises:
         Rejected: UNTRUSTED_CERTIFICATE, UNKNOWN_MEMBER (certificate of another name),
@@ -89,12 +95,12 @@ def verify_roster(roster: Roster, trust: Trust) -> dict[str, Party]:
     """
     _check_unique(roster.members)
     try:
-        _check_terms(roster)
+        graph = _check_terms(roster)
     except ValueError as error:
         raise Rejected(DropReason.POLICY_DOWNGRADE, str(error)) from error
     if roster.committee != committee_of(roster):
         raise Rejected(DropReason.WRONG_COMMITTEE, "not the first members by roster hash")
-    return {member.cid: _verify_member(member, trust) for member in roster.members}
+    return Verified({member.cid: _verify_member(member, trust) for member in roster.members}, graph)
 
 
 def _verify_member(member: Member, trust: Trust) -> Party:
@@ -105,14 +111,14 @@ def _verify_member(member: Member, trust: Trust) -> Party:
     return party
 
 
-def _check_terms(roster: Roster) -> None:
+def _check_terms(roster: Roster) -> Graph:
     terms, count = roster.terms, len(roster.members)
     if count < terms.minimum_survivors:
         raise ValueError(f"{count} members, {terms.minimum_survivors} must survive")
     if roster.threshold != threshold(committee_size(count), terms.collusion):
         raise ValueError(f"threshold {roster.threshold} does not follow from L and c")
     check_headroom(terms.bits, count)
-    Graph.of(roster)
+    return Graph.of(roster)
 
 
 def _check_unique(members: tuple[Member, ...]) -> None:

@@ -17,17 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.errors import AbortReason, DropReason, Rejected
-from secure_pfnas.secagg.graph import Graph, Openings
-from secure_pfnas.secagg.masks import Packing
+from secure_pfnas.secagg.graph import Openings
 from secure_pfnas.secagg.messages import (
-    SHARE_BYTES,
-    TAG_BYTES,
     CommitRequest,
     CommitSignature,
     DealtShares,
@@ -36,16 +33,13 @@ from secure_pfnas.secagg.messages import (
     RevealRequest,
     Roster,
     Upload,
-    rid,
 )
 from secure_pfnas.secagg.recover import Recovery, culprits
-from secure_pfnas.secagg.reveal import collect, secrets_dealt
-from secure_pfnas.secagg.roster import verify_roster
+from secure_pfnas.secagg.reveal import collect
 from secure_pfnas.secagg.states import ServerState
+from secure_pfnas.secagg.table import Table
 from secure_pfnas.secagg.unmask import SlotSum, Unmasked, deal, subtract_masks
-from secure_pfnas.wire.identity import Party, Trust
-
-M = TypeVar("M", Upload, CommitSignature, Reveal)
+from secure_pfnas.wire.identity import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +48,6 @@ class Aborted:
 
     reason: AbortReason
     blamed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Table:
-    """What the server knows of its round from the beginning."""
-
-    roster: Roster
-    rid: bytes
-    graph: Graph
-    parties: Mapping[str, Party]
-    sizes: Mapping[int, int]
-
-    def packing(self) -> Packing:
-        """Return where each offered slot lies in the server's vector of sums."""
-        return Packing(
-            self.sizes, sorted({s for held in self.graph.offered.values() for s in held})
-        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,11 +72,7 @@ class Collecting:
             Rejected: Whatever ``verify_roster`` refuses; WRONG_SLOT, naming the member, for a
                 slot without a size.
         """
-        parties = verify_roster(roster, trust)
-        for member in roster.members:
-            if not slot_sizes.keys() >= set(member.slots):
-                raise Rejected(DropReason.WRONG_SLOT, "no such slot", peer=member.cid)
-        return cls(Table(roster, rid(roster), Graph.of(roster), parties, dict(slot_sizes)))
+        return cls(Table.lay(roster, slot_sizes, trust))
 
     @property
     def ready(self) -> bool:
@@ -111,6 +84,10 @@ class Collecting:
         """Whether every member has uploaded."""
         return len(self.uploads) == len(self.table.roster.members)
 
+    def upload_limit(self, cid: str) -> int:
+        """Return the most bytes that an encoded upload of ``cid`` can have; 0 for a stranger."""
+        return self.table.upload_limit(cid)
+
     def receive(self, cid: str, message: Upload) -> Collecting:
         """Keep one upload.
 
@@ -118,7 +95,7 @@ class Collecting:
             Rejected: UNKNOWN_MEMBER, WRONG_ROUND, WRONG_SLOT, WRONG_LENGTH, WRONG_COMMITTEE,
                 MALFORMED, EQUIVOCATION; all naming ``cid``.
         """
-        self._check(cid, message)
+        self.table.check(cid, message)
         digest = sha256(message.encode()).digest()
         if cid in self.digests:
             if self.digests[cid] != digest:
@@ -132,7 +109,7 @@ class Collecting:
 
     def close(self) -> tuple[Committing, dict[str, CommitRequest]] | Aborted:
         """Fix the survivor set; every committee member is asked to sign it."""
-        disputed = culprits(self._disagreements())
+        disputed = culprits(self.table.disagreements(self.uploads))
         survivors = tuple(sorted(self.uploads.keys() - set(disputed)))
         if len(survivors) < self.table.roster.minimum_survivors:
             return Aborted(AbortReason.TOO_FEW_SURVIVORS, disputed)
@@ -141,53 +118,10 @@ class Collecting:
             survivors=survivors,
             upload_digests=tuple(self.digests[cid] for cid in survivors),
         )
-        total = self._sum(survivors)
+        total = self.table.sum(self.uploads[cid] for cid in survivors)
         deals = {cid: self.uploads[cid].model_copy(update={"slots": ()}) for cid in survivors}
         state = Committing(self.table, request, total, deals, disputed)
         return state, dict.fromkeys(self.table.roster.committee, request)
-
-    def _check(self, cid: str, message: Upload) -> None:
-        table = self.table
-        if cid not in table.parties:
-            raise Rejected(DropReason.UNKNOWN_MEMBER, "upload", peer=cid)
-        if message.rid != table.rid:
-            raise Rejected(DropReason.WRONG_ROUND, "upload", peer=cid)
-        offered = table.graph.offered[cid]
-        if tuple(payload.slot for payload in message.slots) != offered:
-            raise Rejected(DropReason.WRONG_SLOT, "not the offered slots", peer=cid)
-        if any(len(given.values) != 4 * table.sizes[given.slot] for given in message.slots):
-            raise Rejected(DropReason.WRONG_LENGTH, "slot values", peer=cid)
-        if tuple(box.recipient for box in message.shares) != table.roster.committee:
-            raise Rejected(DropReason.WRONG_COMMITTEE, "boxes", peer=cid)
-        box_bytes = secrets_dealt(table.graph, cid) * SHARE_BYTES + TAG_BYTES
-        if any(len(box.ciphertext) != box_bytes for box in message.shares):
-            raise Rejected(DropReason.WRONG_LENGTH, "boxes", peer=cid)
-        counts = (len(message.self_commitments), len(message.pair_commitments))
-        if counts != (len(offered), len(table.graph.neighbours(cid))):
-            raise Rejected(DropReason.MALFORMED, "commitments", peer=cid)
-
-    def _disagreements(self) -> list[tuple[str, str]]:
-        """Pairs that published different commitments to one seed: their masks may not cancel."""
-        graph = self.table.graph
-        claims = {
-            cid: dict(zip(graph.neighbours(cid), upload.pair_commitments, strict=True))
-            for cid, upload in self.uploads.items()
-        }
-        return [
-            (cid, peer)
-            for cid, made in claims.items()
-            for peer in made
-            if cid < peer and peer in claims and made[peer] != claims[peer][cid]
-        ]
-
-    def _sum(self, survivors: tuple[str, ...]) -> NDArray[np.uint32]:
-        packing = self.table.packing()
-        total = np.zeros(packing.length, np.uint32)
-        for cid in survivors:
-            for payload in self.uploads[cid].slots:
-                part = total[slice(*packing.run(payload.slot))]
-                np.add(part, np.frombuffer(payload.values, np.dtype("<u4")), out=part)
-        return total
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -313,7 +247,7 @@ class Revealing:
             if found is None:
                 return Aborted(AbortReason.BAD_SHARES, (dealer,))
             secrets[dealer] = found
-        total, packing = self.total.copy(), table.packing()
+        total, packing = self.total.copy(), table.packing
         subtract_masks(total, openings, secrets, packing, table.roster.suite)
         sums = {
             slot: SlotSum(total[slice(*packing.run(slot))].copy(), len(contributors))

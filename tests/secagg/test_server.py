@@ -123,7 +123,7 @@ def test_closed_slots_keep_their_self_masks_in_the_servers_sum():
     fleet = Fleet(slots, {0: 4, 1: 500})
     server, asked = fleet.to_revealing(lost={"dev-001"})
     revealing = fleet.revealed(server, asked, ())
-    held = revealing.total[slice(*revealing.table.packing().run(1))]
+    held = revealing.total[slice(*revealing.table.packing.run(1))]
     assert not np.any(held == fleet.plain_sum(1, ("dev-000", "dev-002")))
 
 
@@ -206,6 +206,13 @@ def test_an_oversized_upload_is_refused_before_it_is_parsed(monkeypatch, fleet: 
     upload = fleet.upload("dev-001").encode()
     monkeypatch.setattr(Upload, "LIMIT", len(upload) - 1)
     assert refusal(Upload.decode, upload)[0] is DropReason.OVERSIZED
+
+
+def test_the_roster_bounds_an_upload_before_it_arrives(fleet: Fleet):
+    server = fleet.server()
+    size = len(fleet.upload("dev-001").encode())
+    assert size <= server.upload_limit("dev-001") < size + 6000
+    assert server.upload_limit("zed") == 0
 
 
 def test_a_roster_with_a_slot_the_layout_lacks_is_refused(fleet: Fleet):
