@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from secure_pfnas.config import Settings
 from secure_pfnas.roles.client import Client, Memory
 from secure_pfnas.roles.federation import Federation, Randomness, operating_system, seeded
 from secure_pfnas.roles.server import Server, ServerMemory
-from secure_pfnas.runtime.driver import Store
+from secure_pfnas.runtime.driver import Role, Store
 from secure_pfnas.runtime.pki import MemoryAuthority
 from secure_pfnas.runtime.population import SERVER
 from secure_pfnas.runtime.simulate import Resident
@@ -52,10 +53,16 @@ def randomness_of(settings: Settings, name: str) -> Randomness:
 
 
 def endpoint_of(
-    federation: Federation, signer: Signer, trust: Trust, randomness: Randomness, now_ms: int
+    federation: Federation,
+    signer: Signer,
+    trust: Trust,
+    randomness: Randomness,
+    now_ms: int,
+    *,
+    made: Callable[..., Endpoint] = Endpoint,
 ) -> Endpoint:
     """Return a party's end of its conversations, for a life that starts at ``now_ms``."""
-    return Endpoint(
+    return made(
         federation=federation.name,
         signer=signer,
         trust=trust,
@@ -96,18 +103,39 @@ def device_life(
     return born
 
 
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How parties come to life; an audit puts dishonest or observed ones in the honest ones' place.
+
+    Args:
+        server: As ``server_life``.
+        device: As ``device_life``.
+    """
+
+    server: Callable[[Federation, Signer, Trust, ServerStore], Callable[[int], Role]] = server_life
+    device: Callable[[Federation, Signer, Trust, DeviceRecords], Callable[[int], Role]] = (
+        device_life
+    )
+
+
+HONEST = Lives()
+
+
 def simulated_parties(
-    federation: Federation, server: ServerStore, devices: Mapping[str, DeviceRecords]
+    federation: Federation,
+    server: ServerStore,
+    devices: Mapping[str, DeviceRecords],
+    lives: Lives = HONEST,
 ) -> tuple[Resident, list[Resident]]:
     """Return the parties of a simulation, with certificates of an authority in memory."""
     authority = MemoryAuthority(federation.name, now=EPOCH)
     trust = authority.trust(lambda: EPOCH)
     signer = authority.issue(SERVER, PartyRole.SERVER)
-    aggregator = Resident(SERVER, server_life(federation, signer, trust, server), server)
+    aggregator = Resident(SERVER, lives.server(federation, signer, trust, server), server)
     others = [
         Resident(
             name,
-            device_life(federation, authority.issue(name, PartyRole.DEVICE), trust, store),
+            lives.device(federation, authority.issue(name, PartyRole.DEVICE), trust, store),
             store,
         )
         for name, store in devices.items()
