@@ -14,13 +14,16 @@ Reference: RFC 7748 (X25519, section 6.1 on all-zero output), RFC 5869 (HKDF).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.secagg.messages import PublicPrekey
@@ -28,6 +31,7 @@ from secure_pfnas.wire.identity import Party, PartyRole, Signer
 from secure_pfnas.wire.randomness import RandomBytes
 
 SEED_BYTES = 32
+PREKEYS_REMEMBERED = 8192
 _NONCE = bytes(12)
 _PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
@@ -86,11 +90,22 @@ def verify_prekey(party: Party, prekey: PublicPrekey) -> None:
     """
     if party.role is not PartyRole.DEVICE:
         raise Rejected(DropReason.WRONG_ROLE, party.role.value, peer=party.name)
-    mask, seal = prekey.mask_public, prekey.seal_public
-    statement = _statement(party.name, prekey.sequence, mask, seal)
-    party.verify(b"prekey", statement, prekey.signature)
-    for public in (mask, seal):
-        _agree(_PROBE, public, party.name)
+    point = party.public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    keys = prekey.mask_public, prekey.seal_public
+    _verify_prekey(party.name, point, prekey.sequence, keys, prekey.signature)
+
+
+@lru_cache(maxsize=PREKEYS_REMEMBERED)
+def _verify_prekey(
+    name: str, point: bytes, sequence: int, publics: tuple[bytes, bytes], signature: bytes
+) -> None:
+    # A server meets a key in a greeting and in a roster, a host of many devices meets it once for
+    # each of them. What is sound once is sound always; refusals are not remembered.
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    statement = _statement(name, sequence, *publics)
+    Party(name, PartyRole.DEVICE, key).verify(b"prekey", statement, signature)
+    for public in publics:
+        _agree(_PROBE, public, name)
 
 
 def bind(label: str, *parts: bytes) -> bytes:
