@@ -26,6 +26,7 @@ from secure_pfnas.errors import ExitCode, UserError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+DeviceClass = Literal["micro", "edge", "gateway"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -89,7 +90,7 @@ class RewardSettings(Section):
 
     latency: NonNegative = 0.05
     memory: NonNegative = 0.05
-    device_class: Literal["micro", "edge", "gateway"] = "edge"
+    device_class: DeviceClass = "edge"
     max_parameters: int = Field(default=0, ge=0, description="0 = no limit")
     max_macs: int = Field(default=0, ge=0, description="0 = no limit")
     max_activation_bytes: int = Field(default=0, ge=0, description="0 = no limit")

@@ -55,7 +55,7 @@ from secure_pfnas.roles.release import quantised, release_reward, release_update
 from secure_pfnas.secagg.client import ClientRound, join
 from secure_pfnas.secagg.messages import CommitRequest, Member, RevealRequest, Roster, rid
 from secure_pfnas.wire.codec import Message
-from secure_pfnas.wire.envelope import GREETING, Endpoint, Opened
+from secure_pfnas.wire.envelope import GREETING, Endpoint, Opened, check_seal_public
 from secure_pfnas.wire.identity import PartyRole
 
 HELLO_EVERY_MS = 15_000
@@ -118,7 +118,9 @@ class Client:
         self._endpoint = endpoint
         self._server = server
         self._randomness = randomness
-        self._last_round = memory.last_round
+        # A round with an entry in the ledger was joined, whatever the other files say.
+        booked = (e.round for e in memory.ledger.entries if e.federation == federation.name)
+        self._last_round = max(memory.last_round, *booked, 0)
         self._ledger = memory.ledger
         self._personal = memory.personal
         self._keyring = Keyring(
@@ -175,7 +177,7 @@ class Client:
             case RevealRequest() as request:
                 return self._reveal(request, now_ms)
             case Done() as done:
-                return self._conclude(done, now_ms)
+                return self._conclude(done, opened.header.round, now_ms)
             case Farewell():
                 self._round = None
                 self._keyring.erase()
@@ -192,14 +194,14 @@ class Client:
                 self._round = None
             return [record]
         try:
-            roster = Roster.decode(Task.decode(opened.body).roster)
+            roster = self._roster(Task.decode(opened.body))
         except Rejected:
             return [record]
         refusal = Refusal(rid=rid(roster), reason=reason.value)
         return [record, self._send("refusal", refusal, number, roster.server_seal_public, now_ms)]
 
     def _join(self, task: Task) -> list[Effect]:
-        roster = Roster.decode(task.roster)
+        roster = self._roster(task)
         if self._round is not None and self._round.rid == rid(roster):
             return []
         own = next((m for m in roster.members if m.cid == self._endpoint.name), None)
@@ -232,6 +234,12 @@ class Client:
         )
         spent = [LedgerAppended(entry) for entry in entries]
         return [joined, *spent, Compute(self._round.job, work)]
+
+    def _roster(self, task: Task) -> Roster:
+        """Read a roster that can at least be answered."""
+        roster = Roster.decode(task.roster)
+        check_seal_public(roster.server_seal_public, self._server)
+        return roster
 
     def _checked_weights(self, own: Member, task: Task) -> NDArray[np.float32]:
         """Check the task against the device's own space, caps and layout."""
@@ -311,9 +319,11 @@ class Client:
         self._round = replace(current, state=state)
         return [self._answer("reveal", reveal, current, now_ms)]
 
-    def _conclude(self, done: Done, now_ms: int) -> list[Effect]:
+    def _conclude(self, done: Done, number: int, now_ms: int) -> list[Effect]:
         if self._round is not None and self._round.rid == done.rid:
             self._round = None
+        if number > self._last_round:
+            self._keyring.discard_oldest()
         left_out = self._endpoint.name not in done.survivors
         return self._greet(now_ms) if left_out or self._keyring.is_low else []
 

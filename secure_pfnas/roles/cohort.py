@@ -55,6 +55,7 @@ def draw_cohort(
     Raises:
         CoverageError: The members cannot cover each other's slots.
         ValueError: The members cannot meet the terms.
+        Rejected: DUPLICATE_KEY, naming one of two members whose keys cannot both be used.
     """
     rng = np.random.default_rng([federation.settings.federation.seed, round_number])
     names = registry.available(round_number)

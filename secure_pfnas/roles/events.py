@@ -36,6 +36,13 @@ class Departed:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """The broker says a device is here again: a hint to wait for it after all."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """A timer set earlier is due."""
 
@@ -50,7 +57,7 @@ class Computed:
     result: TrainingResult | None
 
 
-Event = Started | Received | Departed | TimerFired | Computed
+Event = Started | Received | Departed | Returned | TimerFired | Computed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """A device's one-time keys.
 
 Rules of this file:
-    * A key leaves the ring when a roster names it, and never comes back.
+    * A key leaves the ring when a roster names it, and never comes back; so do all older ones,
+      which the server, spending the oldest first, has spent in rosters that got lost.
     * A new life numbers its keys from its start time, above every earlier life's.
 """
 
@@ -54,8 +55,13 @@ class Keyring:
         return self._unused[sequence][0]
 
     def discard(self, sequence: int) -> None:
-        """Forget a key that a roster has named."""
-        self._unused.pop(sequence, None)
+        """Forget a key that a roster has named, and every older one."""
+        self._unused = {number: key for number, key in self._unused.items() if number > sequence}
+
+    def discard_oldest(self) -> None:
+        """Forget the key that a roster must have named which never arrived."""
+        if self._unused:
+            self.discard(min(self._unused))
 
     def erase(self) -> None:
         """Forget every key."""

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from secure_pfnas.config import DeviceClass
 from secure_pfnas.secagg.messages import (
     CommitRequest,
     CommitSignature,
@@ -32,7 +33,7 @@ class Hello(Message):
 
     LIMIT: ClassVar[int] = 512 * KIB
     seal_public: Annotated[bytes, Field(min_length=32, max_length=32)]
-    device_class: Name
+    device_class: DeviceClass
     prekeys: Annotated[tuple[PublicPrekey, ...], Field(max_length=1024)]
 
 

@@ -2,6 +2,8 @@
 
 Rules of this file:
     * A device is known by its certificate; its newest greeting replaces all earlier ones.
+    * What a device says of its keys is checked when it greets, at its own risk: a bad key in a
+      roster would be everybody's.
     * A prekey is used once. A prekey that was in a roster is never taken again, however often a
       greeting repeats it.
     * A device that dropped out sits out the next round, and comes back by greeting again. So a
@@ -13,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from secure_pfnas.roles.messages import Hello
+from secure_pfnas.secagg.keys import verify_prekey
 from secure_pfnas.secagg.messages import PublicPrekey
-from secure_pfnas.wire.envelope import Opened
+from secure_pfnas.wire.envelope import Opened, check_seal_public
 
 PREKEYS_KEPT = 1024
 
@@ -32,6 +35,10 @@ class Device:
     spent_below: int = 0
     absent_until: int = 0
     greeted: bool = True
+
+    def lacks(self, key: PublicPrekey) -> bool:
+        """Tell whether a key is neither spent nor known yet."""
+        return key.sequence >= self.spent_below and self.prekeys.get(key.sequence) != key
 
     def take_prekey(self) -> PublicPrekey:
         """Spend the oldest unused prekey, and with it every older number."""
@@ -60,8 +67,14 @@ class Registry:
         return device.session if device else None
 
     def greet(self, opened: Opened, hello: Hello) -> Device:
-        """Take a greeting; keys already spent are dropped from it."""
+        """Take a greeting; keys already spent are dropped from it.
+
+        Raises:
+            Rejected: BAD_SIGNATURE or MALFORMED, for a key that no roster can name; the greeting
+                then counts for nothing.
+        """
         name = opened.sender.name
+        check_seal_public(hello.seal_public, name)
         device = self._devices.get(name)
         if device is None or device.session != opened.header.session:
             spent = device.spent_below if device else 0
@@ -75,8 +88,10 @@ class Registry:
                 spent_below=spent,
                 absent_until=absent,
             )
-            self._devices[name] = device
-        fresh = {key.sequence: key for key in hello.prekeys if key.sequence >= device.spent_below}
+        fresh = {key.sequence: key for key in hello.prekeys if device.lacks(key)}
+        for key in fresh.values():
+            verify_prekey(opened.sender, key)
+        self._devices[name] = device
         device.prekeys = dict(sorted((device.prekeys | fresh).items())[:PREKEYS_KEPT])
         device.greeted = True
         return device

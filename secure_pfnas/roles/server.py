@@ -34,6 +34,7 @@ from secure_pfnas.roles.events import (
     Event,
     Finished,
     Received,
+    Returned,
     Send,
     SetTimer,
     Started,
@@ -69,11 +70,13 @@ class ServerMemory:
 
     Args:
         last_round: The latest round that was started; 0 before the first.
+        outcome: That round's; ``None`` if it has not ended.
         vector: The supernet; ``None`` before the first checkpoint.
         agents: The agents' state; empty before the first checkpoint.
     """
 
     last_round: int = 0
+    outcome: Outcome | None = None
     vector: NDArray[np.float32] | None = None
     agents: Mapping[str, NDArray[np.float64]] = field(
         default_factory=dict[str, NDArray[np.float64]]
@@ -102,18 +105,22 @@ class Server:
         self._enrolling = ""
         self._round: Round | None = None
         self._rewards: dict[str, float] = {}
-        self._outcome: Outcome = Abort(AbortReason.INTERRUPTED)
+        self._outcome: Outcome = memory.outcome or Abort(AbortReason.INTERRUPTED)
+        self._interrupted = memory.last_round > 0 and memory.outcome is None
 
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
         """Return what follows from one event."""
         match event:
             case Started():
-                return self._enrol(now_ms)
+                return [*self._recover(), *self._enrol(now_ms)]
             case Received(data):
                 return self._received(data, now_ms)
             case Departed(name):
                 self._departed.add(name)
                 return self._hurry(now_ms)
+            case Returned(name):
+                self._departed.discard(name)
+                return []
             case TimerFired(name):
                 return self._timer(name, now_ms)
             case _:
@@ -121,11 +128,25 @@ class Server:
 
     # Between rounds ---------------------------------------------------------------------------
 
+    def _recover(self) -> list[Effect]:
+        """End the round in which an earlier life died: its keys are gone, nothing was opened."""
+        if not self._interrupted:
+            return []
+        self._interrupted = False
+        return [RoundEnded(self._last_round, self._outcome, (), (), ())]
+
+    @property
+    def _is_over(self) -> bool:
+        return self._last_round >= self._federation.settings.federation.rounds
+
     def _enrol(self, now_ms: int) -> list[Effect]:
-        """Wait for devices before the next round, or take leave after the last."""
-        number = self._last_round + 1
-        if number > self._federation.settings.federation.rounds:
+        """Wait for devices before the next round, or take leave after the last.
+
+        A new life that finds the last round over waits, too, for whom to take leave of.
+        """
+        if self._is_over and self._registry.names:
             return self._farewell(now_ms)
+        number = self._last_round + 1
         self._enrolling = f"{Phase.ENROL.value}-{number}"
         wanted = self._federation.settings.federation.clients
         deadline_ms = now_ms + int(1000 * self._federation.settings.deadlines.enrol_s)
@@ -139,6 +160,8 @@ class Server:
         number = self._last_round + 1
         if not self._enrolling or len(self._registry.available(number)) < wanted:
             return []
+        if self._is_over:
+            return self._farewell(now_ms)
         try:
             cohort = draw_cohort(
                 self._federation,
@@ -149,9 +172,18 @@ class Server:
             )
         except (CoverageError, ValueError):
             return self._skip(AbortReason.PLAN_REFUSED, now_ms)
+        except Rejected as refusal:
+            return self._without(refusal, number, now_ms)
         self._enrolling = ""
         self._last_round = number
         return self._start(cohort, now_ms)
+
+    def _without(self, refusal: Rejected, number: int, now_ms: int) -> list[Effect]:
+        """Go on without a device whose keys fit no roster."""
+        assert refusal.peer is not None, "a roster is refused for one of its members"
+        self._registry.dropped(refusal.peer, number)
+        dropped = PeerDropped(number, refusal.peer, refusal.reason, Phase.ENROL.value)
+        return [dropped, *self._start_if(smallest(self._federation), now_ms)]
 
     def _skip(self, reason: AbortReason, now_ms: int) -> list[Effect]:
         """End a round that could not start."""
@@ -267,8 +299,12 @@ class Server:
 
     def _timer(self, name: str, now_ms: int) -> list[Effect]:
         if name == self._enrolling:
-            started = self._start_if(smallest(self._federation), now_ms)
-            return started or self._skip(AbortReason.TOO_FEW_MEMBERS, now_ms)
+            if self._is_over:
+                return self._farewell(now_ms)
+            effects = self._start_if(smallest(self._federation), now_ms)
+            if self._enrolling == name:
+                effects += self._skip(AbortReason.TOO_FEW_MEMBERS, now_ms)
+            return effects
         current = self._round
         if current is None:
             return []

@@ -55,17 +55,18 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         return path
 
-    def latest(self) -> Checkpoint | None:
-        """Read the newest checkpoint.
+    def latest(self, last_round: int) -> Checkpoint | None:
+        """Read the newest checkpoint that isn't of a later round than ``last_round``.
 
         Raises:
             UserError: STORAGE, for a file that is not a checkpoint of this layout.
         """
-        paths = self._paths()
+        paths = [path for path in self._paths() if _round(path) <= last_round]
         return self._read(paths[-1]) if paths else None
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
+        with storage_faults(self._folder):
+            return sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
 
     def _read(self, path: Path) -> Checkpoint:
         with storage_faults(path):
@@ -86,9 +87,13 @@ class Checkpoints:
         agents = {name.removeprefix(_AGENT): array for name, array in tensors.items()}
         if any(array.dtype != np.float64 for array in agents.values()):
             raise _unusable(path, "holds agents of another type")
-        matched = _NAME.fullmatch(path.name)
-        assert matched is not None
-        return Checkpoint(int(matched[1]), vector, agents)
+        return Checkpoint(_round(path), vector, agents)
+
+
+def _round(path: Path) -> int:
+    matched = _NAME.fullmatch(path.name)
+    assert matched is not None
+    return int(matched[1])
 
 
 def _unusable(path: Path, why: str) -> UserError:

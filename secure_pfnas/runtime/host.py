@@ -21,7 +21,15 @@ from typing import Protocol
 
 from secure_pfnas.errors import Outcome
 from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
-from secure_pfnas.roles.events import Computed, Departed, Event, Received, Started, TimerFired
+from secure_pfnas.roles.events import (
+    Computed,
+    Departed,
+    Event,
+    Received,
+    Returned,
+    Started,
+    TimerFired,
+)
 from secure_pfnas.runtime.driver import Faults, NoFaults, Process, step
 from secure_pfnas.runtime.simulate import Resident
 from secure_pfnas.runtime.workers import Workers
@@ -125,7 +133,9 @@ class Host:
         process = Process(name, resident.born(unix_ms()), resident.store, life)
         link = connect(
             lambda _sender, payload: inbox.put((name, life, Received(payload))),
-            lambda peer, present: None if present else inbox.put((name, life, Departed(peer))),
+            lambda peer, present: inbox.put(
+                (name, life, (Returned if present else Departed)(peer))
+            ),
         )
         return _Seat(resident, connect, process, link)
 

@@ -15,11 +15,12 @@ import sqlite3
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from secure_pfnas.config import Settings, load_settings
-from secure_pfnas.errors import Abort, ExitCode, UserError
+from secure_pfnas.errors import Abort, AbortReason, Complete, ExitCode, Outcome, UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.records import (
     Checkpoint,
@@ -35,6 +36,7 @@ from secure_pfnas.runtime.checkpoints import Checkpoints
 from secure_pfnas.runtime.driver import Store
 from secure_pfnas.runtime.files import storage_faults, write_atomically
 
+_ABORT, _COMPLETE = "ABORT", "COMPLETE"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rounds (
     round INTEGER PRIMARY KEY, rid TEXT NOT NULL, started_ms INTEGER NOT NULL,
@@ -103,14 +105,25 @@ class RunStore(Store):
         self._database.close()
 
     def memory(self) -> ServerMemory:
-        """Return what earlier lives left."""
+        """Return what earlier lives left.
+
+        A checkpoint counts once its round's end is recorded: a life that died between the two
+        leaves an interrupted round, which changed nothing.
+        """
         with self._faults():
-            row = self._database.execute("SELECT max(round) FROM rounds").fetchone()
-        last_round = int(row[0] or 0)
-        checkpoint = self.checkpoints.latest()
+            last = self._database.execute(
+                "SELECT round, outcome, reason FROM rounds ORDER BY round DESC LIMIT 1"
+            ).fetchone()
+            complete = self._database.execute(
+                "SELECT max(round) FROM rounds WHERE outcome = ?", (_COMPLETE,)
+            ).fetchone()
+        if last is None:
+            return ServerMemory()
+        memory = ServerMemory(int(last[0]), _outcome(last[1], last[2]))
+        checkpoint = self.checkpoints.latest(int(complete[0] or 0))
         if checkpoint is None:
-            return ServerMemory(last_round)
-        return ServerMemory(last_round, checkpoint.vector, checkpoint.agents)
+            return memory
+        return replace(memory, vector=checkpoint.vector, agents=checkpoint.agents)
 
     def keep(self, record: Record, now_ms: int) -> None:
         """Make one record durable."""
@@ -175,7 +188,7 @@ class RunStore(Store):
         aborted = isinstance(ended.outcome, Abort)
         values = (
             now_ms,
-            "ABORT" if aborted else "COMPLETE",
+            _ABORT if aborted else _COMPLETE,
             ended.outcome.reason.value if isinstance(ended.outcome, Abort) else "",
             json.dumps(ended.survivors),
             json.dumps(ended.opened),
@@ -206,6 +219,12 @@ class RunStore(Store):
                 todo="free some space, or choose another folder with --out",
                 code=ExitCode.STORAGE,
             ) from error
+
+
+def _outcome(name: str | None, reason: str) -> Outcome | None:
+    if name is None:
+        return None
+    return Complete() if name == _COMPLETE else Abort(AbortReason(reason))
 
 
 def _claim(folder: Path, settings: Settings, *, resume: bool) -> None:

@@ -33,6 +33,7 @@ GREETING = "hello"
 SKEW_MS = 5 * 60 * 1000
 WINDOW = 1024
 _CONTEXT = b"envelope"
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -218,6 +219,18 @@ class Endpoint:
             return _suite().decrypt(envelope.body, self._seal_key, envelope.header)
         except (InvalidTag, ValueError) as error:
             raise Rejected(DropReason.UNDECIPHERABLE, header.kind, peer=header.sender) from error
+
+
+def check_seal_public(raw: bytes, peer: str) -> None:
+    """Refuse a sealing key to which nothing can be sealed.
+
+    Raises:
+        Rejected: MALFORMED, naming ``peer``, for a key of low order.
+    """
+    try:
+        _PROBE.exchange(X25519PublicKey.from_public_bytes(raw))
+    except ValueError as error:
+        raise Rejected(DropReason.MALFORMED, "sealing key of low order", peer=peer) from error
 
 
 def _suite() -> Suite:
