@@ -51,7 +51,6 @@ Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Field(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Field(min_length=8, max_length=80)]
 SlotId = Annotated[int, Field(ge=0, lt=2**20)]
-Count = Annotated[int, Field(ge=0, lt=2**20)]
 Cids = Annotated[tuple[Cid, ...], Field(max_length=MEMBERS_MAX), AfterValidator(_ascending)]
 SlotIds = Annotated[tuple[SlotId, ...], Field(max_length=SLOTS_MAX), AfterValidator(_ascending)]
 

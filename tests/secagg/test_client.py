@@ -9,7 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from secure_pfnas.errors import DropReason, Rejected
+from secure_pfnas.secagg import shamir
 from secure_pfnas.secagg.client import ClientRound, Committed, Joined, Revealed, Uploaded
+from secure_pfnas.secagg.keys import Route, unseal
 from secure_pfnas.secagg.messages import (
     CommitRequest,
     DealtShares,
@@ -95,12 +97,19 @@ def test_an_upload_is_a_function_of_values_and_random_bytes(fleet: Fleet):
     assert again != fleet.upload(CID)
 
 
-def test_self_masks_differ_from_slot_to_slot():
-    """Equal values in equal slots: with one mask for all, the payloads would be alike."""
+def test_every_slot_has_a_self_mask_of_its_own():
+    """Opening one slot must not open another: the whole committee together sees two seeds."""
     twins = Fleet(dict.fromkeys(names(3), (0, 1)), {0: 64, 1: 64})
     upload = twins.upload("dev-000")
-    assert upload.slots[0].values != upload.slots[1].values
-    assert len(set(upload.self_commitments)) == 2
+    public = twins.roster.members[0].prekey.seal_public
+    shares = {}
+    for x, box in enumerate(upload.shares, start=1):
+        route = Route(upload.rid, "dev-000", box.recipient)
+        key = twins.prekeys[box.recipient].seal_key
+        shares[x] = unseal(key, public, route, box.ciphertext)
+    secrets = shamir.interpolate(shares)
+    seeds = {secrets[k : k + 32] for k in range(0, len(secrets), 32)}
+    assert len(seeds) == len(secrets) // 32 == 4  # two slots, two neighbours
 
 
 @pytest.mark.parametrize(
@@ -156,6 +165,12 @@ def test_a_second_survivor_set_is_refused_in_every_later_state(fleet: Fleet):
         assert reason(state.commit, smaller(commit), signer(CID)) is DropReason.EQUIVOCATION
         other = reveal.model_copy(update={"commit": smaller(commit)})
         assert reason(state.reveal, other) is DropReason.EQUIVOCATION
+
+
+def test_a_request_of_another_round_is_refused(fleet: Fleet):
+    commit, _ = requests(fleet)
+    stale = commit.model_copy(update={"rid": bytes(32)})
+    assert reason(fleet.rounds[CID].commit, stale, signer(CID)) is DropReason.WRONG_ROUND
 
 
 def test_the_same_survivors_with_another_upload_are_a_second_set(fleet: Fleet):
