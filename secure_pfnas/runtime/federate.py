@@ -23,11 +23,12 @@ from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.embedded import EmbeddedBroker, TappedMessage
 from secure_pfnas.runtime.device_store import DeviceStore
 from secure_pfnas.runtime.driver import Faults
+from secure_pfnas.runtime.enrolment import enrol
 from secure_pfnas.runtime.host import FLUSH_S, Connect, Host, Link, unix_ms
 from secure_pfnas.runtime.hub import LinkHub
 from secure_pfnas.runtime.mqtt import MqttLink
-from secure_pfnas.runtime.parties import EPOCH_MS, device_life, server_life, simulated_parties
-from secure_pfnas.runtime.pki import CertificateAuthority, CredentialFiles
+from secure_pfnas.runtime.parties import EPOCH_MS, HONEST, Lives, simulated_parties
+from secure_pfnas.runtime.pki import CredentialFiles
 from secure_pfnas.runtime.population import BROKER, SERVER, device_names
 from secure_pfnas.runtime.run_store import RunStore
 from secure_pfnas.runtime.simulate import Resident, Simulation, Tap
@@ -61,6 +62,7 @@ def simulate(
     faults: Faults | None = None,
     resume: bool = False,
     tap: Tap | None = None,
+    lives: Lives = HONEST,
 ) -> Outcome:
     """Run a whole federation under a virtual clock.
 
@@ -73,7 +75,7 @@ def simulate(
             name: stack.enter_context(DeviceStore(out / "devices" / name))
             for name in device_names(federation.settings.federation.clients)
         }
-        server, others = simulated_parties(federation, store, devices)
+        server, others = simulated_parties(federation, store, devices, lives)
         simulation = Simulation(
             server, others, workers, faults=faults, start_ms=EPOCH_MS, tap=_noted(store, tap)
         )
@@ -87,6 +89,7 @@ def serve(
     *,
     faults: Faults | None = None,
     on_host: Callable[[Host], None] = lambda _: None,
+    lives: Lives = HONEST,
 ) -> Outcome:
     """Run the server of a deployed federation until it has finished.
 
@@ -96,6 +99,7 @@ def serve(
         bus: The way to the broker.
         faults: What goes wrong.
         on_host: Given the host before it runs, so that it can be stopped.
+        lives: How parties come to life.
 
     Raises:
         UserError: BROKER or IDENTITY.
@@ -103,7 +107,7 @@ def serve(
     host = Host(NoWorkers(), faults=faults)
     on_host(host)
     files = bus.credentials(SERVER)
-    born = server_life(federation, files.signer(), files.trust(utc_now), store)
+    born = lives.server(federation, files.signer(), files.trust(utc_now), store)
     host.add(Resident(SERVER, born, store), _server_link(federation, bus, store))
     return host.run()[SERVER] or Abort(AbortReason.INTERRUPTED)
 
@@ -116,6 +120,7 @@ def attend(
     *,
     faults: Faults | None = None,
     on_host: Callable[[Host], None] = lambda _: None,
+    lives: Lives = HONEST,
 ) -> dict[str, Outcome | None]:
     """Run devices of a deployed federation until the server says farewell to each.
 
@@ -126,6 +131,7 @@ def attend(
         workers: Where they train.
         faults: What goes wrong.
         on_host: Given the host before it runs, so that it can be stopped.
+        lives: How parties come to life.
 
     Raises:
         UserError: BROKER, IDENTITY, STORAGE or BUDGET.
@@ -138,7 +144,7 @@ def attend(
         for name, folder in folders.items():
             store = stack.enter_context(DeviceStore(folder))
             files = bus.credentials(name)
-            born = device_life(federation, files.signer(), files.trust(utc_now), store)
+            born = lives.device(federation, files.signer(), files.trust(utc_now), store)
             host.add(Resident(name, born, store), _device_link(federation, bus, name, hub))
         return host.run()
 
@@ -167,11 +173,7 @@ def embedded(
 
 def issue_all(federation: Federation, folder: Path) -> dict[str, CredentialFiles]:
     """Issue certificates to a server, a broker and all devices; existing ones are kept."""
-    now = utc_now()
-    authority = CertificateAuthority.create(folder, federation=federation.name, now=now)
-    roles = {SERVER: PartyRole.SERVER, BROKER: PartyRole.BROKER}
-    roles |= dict.fromkeys(device_names(federation.settings.federation.clients), PartyRole.DEVICE)
-    return {name: authority.issue(name, role, now=now) for name, role in roles.items()}
+    return enrol(federation.settings, folder, now=utc_now())
 
 
 def deploy(
@@ -183,6 +185,7 @@ def deploy(
     device_faults: Faults | None = None,
     resume: bool = False,
     names: Iterable[str] | None = None,
+    lives: Lives = HONEST,
 ) -> Outcome:
     """Run server and devices of this process over a broker until the server has finished.
 
@@ -196,7 +199,15 @@ def deploy(
 
     def devices() -> None:
         try:
-            attend(federation, folders, bus, workers, faults=device_faults, on_host=hosts.append)
+            attend(
+                federation,
+                folders,
+                bus,
+                workers,
+                faults=device_faults,
+                on_host=hosts.append,
+                lives=lives,
+            )
         except UserError as error:
             failures.append(error)
             for host in hosts:
@@ -206,7 +217,7 @@ def deploy(
         thread = threading.Thread(target=devices, name="devices", daemon=True)
         thread.start()
         try:
-            outcome = serve(federation, store, bus, on_host=hosts.append)
+            outcome = serve(federation, store, bus, on_host=hosts.append, lives=lives)
             thread.join(timeout=FLUSH_S)
         finally:
             for host in hosts:

@@ -9,6 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,3 +74,20 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def removed_if_empty_handed(folder: Path, results: str) -> Generator[None]:
+    """Remove a folder made inside, if the user must mend something before any result is there.
+
+    Args:
+        folder: Left alone if it was there before.
+        results: Pattern of the files that make it worth keeping.
+    """
+    existed = folder.exists()
+    try:
+        yield
+    except UserError:
+        if not existed and not any(folder.glob(results)):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

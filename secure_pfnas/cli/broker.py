@@ -1,0 +1,68 @@
+"""``broker``: the bus that all messages travel on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from secure_pfnas.cli.options import DEFAULT_PORT, AsJson, Certs
+from secure_pfnas.cli.output import answer
+from secure_pfnas.errors import ExitCode
+from secure_pfnas.runtime.broker import BrokerAddress
+from secure_pfnas.runtime.broker.embedded import serve
+from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker
+from secure_pfnas.runtime.enrolment import BROKER, credentials_in
+from secure_pfnas.runtime.pki import CertificateAuthority
+
+app = typer.Typer(add_completion=False, help="Brokers.", no_args_is_help=True)
+
+
+class Engine(StrEnum):
+    """Which broker."""
+
+    EMBEDDED = "embedded"
+    MOSQUITTO = "mosquitto"
+
+
+@app.callback()
+def _broker() -> None:
+    """Start a broker; every party connects to it with its certificate, over TLS 1.3."""
+
+
+@app.command(epilog="Example: secure-pfnas broker start --certs certs --host 0.0.0.0 --port 8883")
+def start(
+    certs: Certs,
+    *,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="embedded: no installation; mosquitto: its binary.")
+    ] = Engine.EMBEDDED,
+    name: Annotated[str, typer.Option("--name", help="The broker's certificate.")] = BROKER,
+    as_json: AsJson = False,
+) -> int:
+    """Listen until SIGINT or SIGTERM; SIGHUP reads the revocation list again."""
+    credentials = credentials_in(certs)(name)
+
+    def ready(address: BrokerAddress) -> None:
+        url = f"mqtts://{address.host}:{address.port}"
+        data = {"url": url, "host": address.host, "port": address.port, "engine": engine.value}
+        answer(data, lambda console: console.print(f"listening on {url}"), as_json=as_json)
+        sys.stdout.flush()
+
+    if engine is Engine.EMBEDDED:
+        serve(credentials, host, port, on_ready=ready)
+        return ExitCode.OK
+    federation = CertificateAuthority.open(certs).federation
+    with MosquittoBroker(
+        credentials, certs / name / "mosquitto", federation=federation, host=host, port=port
+    ) as address:
+        ready(address)
+        threading.Event().wait()
+    return ExitCode.OK

@@ -1,0 +1,181 @@
+"""What a run came to, from its folder alone.
+
+Rules of this file:
+    * Every figure is read from records; nothing is measured here.
+    * Accuracies come from the devices' own folders where they lie below the run's, and are
+      ``null`` where they do not: they never travel.
+    * An infinite ε is ``null`` with words beside it. A run without a protection says NON-PRIVATE.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from secure_pfnas.config import Settings, load_settings
+from secure_pfnas.runtime import observe
+from secure_pfnas.runtime.files import storage_faults, write_atomically
+from secure_pfnas.runtime.observe import RunSeen
+from secure_pfnas.runtime.terms import DataFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How messages travelled; ``broker`` is ``None`` in a simulation."""
+
+    broker: str | None
+    tls: str | None = None
+    mutual: bool = False
+
+
+SIMULATED = Transport(None)
+
+
+def over(broker: str) -> Transport:
+    """Return the transport of a deployment: TLS 1.3, certificates on both sides, always."""
+    return Transport(broker, "1.3", mutual=True)
+
+
+def summarise(
+    folder: Path, *, dataset: DataFacts | None, transport: Transport, wall_s: float
+) -> dict[str, object]:
+    """Return a run's summary: plain values only, ready for JSON.
+
+    Args:
+        folder: The run's.
+        dataset: What the devices trained on, where the caller knows it.
+        transport: How messages travelled.
+        wall_s: How long the caller's run took, in seconds.
+    """
+    settings = load_settings(folder / "config.toml")
+    seen = observe.run(folder)
+    devices = observe.device_folders(folder)
+    traffic = seen.traffic or {}
+    rounds = settings.federation.rounds
+    return {
+        "outcome": _outcome(seen, rounds),
+        "reason": seen.ended[-1].reason if seen.ended else "",
+        "non_private": list(settings.non_private),
+        "rounds": rounds,
+        "rounds_complete": sum(one.outcome == "COMPLETE" for one in seen.ended),
+        "clients": settings.federation.clients,
+        "dataset": {"name": dataset.name, "digest": dataset.digest} if dataset else None,
+        "config_digest": settings.digest,
+        "transport": {
+            "broker": transport.broker,
+            "tls": transport.tls,
+            "mutual": transport.mutual,
+            "bytes_up": traffic.get("up", (0, 0))[1],
+            "bytes_down": traffic.get("down", (0, 0))[1],
+            "messages": sum(count for count, _ in traffic.values()),
+        },
+        "aggregation": _aggregation(settings, seen),
+        "privacy": _privacy(settings, devices),
+        "accuracy": _accuracy(devices),
+        "architectures": seen.ended[-1].members if seen.ended else {},
+        "wall_s": round(wall_s, 3),
+        "phase_s": seen.phase_seconds(),
+        "run_dir": str(folder),
+    }
+
+
+def write(folder: Path, summary: Mapping[str, object]) -> Path:
+    """Keep a summary in its run's folder."""
+    path = folder / "summary.json"
+    write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
+    return path
+
+
+def read(folder: Path) -> dict[str, object] | None:
+    """Return the kept summary, if there is one."""
+    path = folder / "summary.json"
+    with storage_faults(path):
+        if not path.exists():
+            return None
+        return cast("dict[str, object]", json.loads(path.read_text(encoding="utf-8")))
+
+
+def _outcome(seen: RunSeen, rounds: int) -> str:
+    finished = bool(seen.ended) and seen.ended[-1].number >= rounds
+    return "COMPLETE" if finished and seen.ended[-1].outcome == "COMPLETE" else "ABORT"
+
+
+def _aggregation(settings: Settings, seen: RunSeen) -> dict[str, object]:
+    used = {slot for one in seen.ended for slot in (*one.opened, *one.closed)}
+    per_round = [
+        {
+            "round": one.number,
+            "outcome": one.outcome,
+            "reason": one.reason,
+            "members": len(one.members),
+            "survivors": len(one.survivors),
+            "opened": len(one.opened),
+            "closed": len(one.closed),
+        }
+        for one in seen.ended
+    ]
+    masked = settings.secagg.masking
+    return {
+        "scheme": "masked per slot" if masked else "NON-PRIVATE: plain sums, no masks",
+        "minimum_contributors": settings.secagg.minimum_contributors,
+        "slots": len(used),
+        "opened": sum(len(one.opened) for one in seen.ended),
+        "closed": sum(len(one.closed) for one in seen.ended),
+        "dropped": len(seen.dropped),
+        "rounds": per_round,
+    }
+
+
+def _privacy(settings: Settings, devices: list[Path]) -> dict[str, object]:
+    spent = {folder.name: observe.spent(folder) for folder in devices}
+    known = {name: seen for name, seen in spent.items() if seen is not None}
+    rewards = [seen.reward_epsilon for seen in known.values()]
+    trains = [seen.train_epsilon for seen in known.values()]
+    reward = _largest(rewards) if settings.privacy.reward_noise else None
+    train = _largest(trains) if settings.privacy.dp_sgd else None
+    return {
+        "unit": "one record, add/remove",
+        "dp_sgd": settings.privacy.dp_sgd,
+        "reward_epsilon": reward,
+        "train_epsilon": train,
+        "delta": max((seen.delta for seen in known.values()), default=None),
+        "reward_text": _text(reward, "its reward is noised", "NON-PRIVATE: rewards carry no noise"),
+        "train_text": _text(
+            train, "DP-SGD", "infinite: no DP-SGD; updates are protected by the masks alone"
+        ),
+        "clients": {
+            name: {"reward_epsilon": seen.reward_epsilon, "train_epsilon": seen.train_epsilon}
+            for name, seen in known.items()
+        },
+    }
+
+
+def _largest(values: list[float | None]) -> float | None:
+    """Return the largest ε; ``None``, which is infinite, beats every number."""
+    numbers = [value for value in values if value is not None]
+    return max(numbers) if numbers and len(numbers) == len(values) else None
+
+
+def _text(epsilon: float | None, because: str, otherwise: str) -> str:
+    return otherwise if epsilon is None else f"ε ≤ {epsilon:.3g}: {because}"
+
+
+def _accuracy(devices: list[Path]) -> dict[str, object]:
+    by_round = observe.accuracy(devices)
+    rounds = sorted(by_round)
+    return {
+        "first": round(by_round[rounds[0]], 4) if rounds else None,
+        "last": round(by_round[rounds[-1]], 4) if rounds else None,
+        "by_round": {str(number): round(value, 4) for number, value in by_round.items()},
+        "what": "mean personalised test accuracy over the devices, from their own folders",
+    }
+
+
+def architecture_counts(members: Mapping[str, list[int]]) -> list[tuple[str, int]]:
+    """Return the architectures of a round as texts such as ``1-0-2``, most frequent first."""
+    counts = Counter("-".join(map(str, choices)) for choices in members.values())
+    return counts.most_common()
