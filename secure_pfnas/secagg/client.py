@@ -106,8 +106,8 @@ class Joined(ClientRound):
     def upload(self, values: Values, random: RandomBytes) -> tuple[Uploaded, Upload]:
         """Mask the client's values and share what opens their sum.
 
-        Guarantees: of two uploads in one round the second would reuse single-use keys; call it
-        once and keep only the state it returns.
+        Call it once and keep only the state it returns: a second upload would seal its shares
+        under keys that are used up.
 
         Args:
             values: Slot → (size,) uint32 for at least the offered slots; others are not sent.
