@@ -75,7 +75,7 @@ def client(
         settings, _ = prepared(settings)
         examples = DealtExamples(settings, names)
     else:
-        if len(names) > 1:
+        if len(names) != 1:
             raise UserError(
                 f"--data {data}: one device's examples, but --devices names {len(names)}",
                 todo="start one client for each device that has data of its own",

@@ -10,7 +10,8 @@ import typer
 
 from secure_pfnas.cli.options import AsJson, Overrides
 from secure_pfnas.cli.output import answer, errors
-from secure_pfnas.cli.view import Progress, show_summary
+from secure_pfnas.cli.progress import Progress
+from secure_pfnas.cli.show import show_summary
 from secure_pfnas.config import load_settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.datasets import load
@@ -54,9 +55,9 @@ def demo(
     show = Demo(folder, settings, dataset)
     federation = settings.federation
     errors().print(
-        f"{dataset.name}: {federation.clients} devices, {federation.rounds} rounds, "
-        f"over TLS, in {folder}"
-        + (f"; {show.crash.replace('@', ' dies in round ')}" if show.crash else "")
+        f"{dataset.name}: {federation.clients} devices, {federation.rounds} rounds over TLS, "
+        f"alpha {settings.data.alpha:g}, in {folder}",
+        markup=False,
     )
     with Progress(folder, federation.rounds):
         summary = show.run()

@@ -12,7 +12,8 @@ import typer
 
 from secure_pfnas.cli.options import AsJson, OptionalConfig, Overrides, Resume, parse_broker
 from secure_pfnas.cli.output import answer
-from secure_pfnas.cli.view import Progress, show_summary
+from secure_pfnas.cli.progress import Progress
+from secure_pfnas.cli.show import show_summary
 from secure_pfnas.config import load_settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.roles.federation import Federation

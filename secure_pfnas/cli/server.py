@@ -18,7 +18,8 @@ from secure_pfnas.cli.options import (
     parse_broker,
 )
 from secure_pfnas.cli.output import answer
-from secure_pfnas.cli.view import Progress, show_summary
+from secure_pfnas.cli.progress import Progress
+from secure_pfnas.cli.show import show_summary
 from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.errors import ExitCode
 from secure_pfnas.roles.federation import Federation

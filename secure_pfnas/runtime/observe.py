@@ -46,13 +46,11 @@ class RunSeen:
         rounds: In order.
         phases: ``(round, phase, at_ms, waiting_for)`` in order.
         drops: ``(round, name, phase, reason)`` in order.
-        traffic: ``direction: (messages, bytes)``.
     """
 
     rounds: tuple[RoundSeen, ...] = ()
     phases: tuple[tuple[int, str, int, int], ...] = ()
     drops: tuple[tuple[int, str, str, str], ...] = ()
-    traffic: dict[str, tuple[int, int]] | None = None
 
     @cached_property
     def ended(self) -> tuple[RoundSeen, ...]:
@@ -102,17 +100,21 @@ def run(folder: Path) -> RunSeen:
             drops = database.execute(
                 "SELECT round, name, phase, reason FROM drops ORDER BY rowid"
             ).fetchall()
-            traffic = database.execute(
-                "SELECT direction, count(*), sum(size) FROM messages GROUP BY direction"
-            ).fetchall()
     except sqlite3.OperationalError:  # the writer has not come so far yet
         return RunSeen()
-    return RunSeen(
-        tuple(_round(row) for row in rows),
-        tuple(phases),
-        tuple(drops),
-        {direction: (count, size) for direction, count, size in traffic},
-    )
+    return RunSeen(tuple(_round(row) for row in rows), tuple(phases), tuple(drops))
+
+
+def traffic(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return ``(messages, bytes)`` by direction, ``up`` and ``down``, of a run that is over."""
+    path = folder / "run.sqlite"
+    if not path.exists():
+        return {}
+    with closing(_open(path)) as database:
+        rows = database.execute(
+            "SELECT direction, count(*), sum(size) FROM messages GROUP BY direction"
+        ).fetchall()
+    return {direction: (count, size) for direction, count, size in rows}
 
 
 def metrics(folder: Path) -> list[Metric]:

@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.runtime import observe
-from secure_pfnas.runtime.files import storage_faults, write_atomically
+from secure_pfnas.runtime.files import write_atomically
 from secure_pfnas.runtime.observe import RunSeen
 from secure_pfnas.runtime.terms import DataFacts
 
@@ -54,7 +53,7 @@ def summarise(
     settings = load_settings(folder / "config.toml")
     seen = observe.run(folder)
     devices = observe.device_folders(folder)
-    traffic = seen.traffic or {}
+    traffic = observe.traffic(folder)
     rounds = settings.federation.rounds
     return {
         "outcome": _outcome(seen, rounds),
@@ -88,15 +87,6 @@ def write(folder: Path, summary: Mapping[str, object]) -> Path:
     path = folder / "summary.json"
     write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
     return path
-
-
-def read(folder: Path) -> dict[str, object] | None:
-    """Return the kept summary, if there is one."""
-    path = folder / "summary.json"
-    with storage_faults(path):
-        if not path.exists():
-            return None
-        return cast("dict[str, object]", json.loads(path.read_text(encoding="utf-8")))
 
 
 def _outcome(seen: RunSeen, rounds: int) -> str:
