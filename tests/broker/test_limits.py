@@ -158,23 +158,27 @@ def test_a_device_that_reads_nothing_loses_messages_and_slows_nobody(
     lazy.close()
 
 
-def test_a_server_that_reads_slowly_slows_its_devices_and_loses_nothing(
-    embedded, topics, until, narrow
-):
+def test_a_server_that_reads_slowly_slows_its_devices_and_loses_nothing(embedded, until, narrow):
     release, count = threading.Event(), []
 
     def dawdle(_sender, payload):
-        release.wait(10)
+        release.wait(20)
         count.append(len(payload))
 
-    with embedded.link("server", dawdle) as _server:
-        devices = [embedded.link(f"dev-{n}").start() for n in range(3)]
+    def backlog():
+        return embedded.broker._broker._sessions["server"][1].outlet.backlog
+
+    with embedded.link("server", dawdle) as server:
+        sock = server._connection._client.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        devices = [embedded.link(f"dev-{n}").start() for n in range(4)]
         for device in devices:
             device.send("server", b"first")
-            device.send("server", bytes(3 * MIB))
+            device.send("server", bytes(5 * MIB))
+        until(lambda: backlog() > guarded.BACKLOG_LIMIT)
         release.set()
         assert all(device.flush(30) for device in devices)
-        assert sorted(count) == [5] * 3 + [3 * MIB] * 3
+        assert sorted(count) == [5] * 4 + [5 * MIB] * 4
         assert embedded.broker.dropped == 0
         for device in devices:
             device.close()

@@ -14,9 +14,14 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.mqtt import BrokerAddress, MqttLink
 from secure_pfnas.runtime.pki import CredentialFiles
 from secure_pfnas.wire.codec import KIB, MIB
+from secure_pfnas.wire.frames import ChunkSettings
 from secure_pfnas.wire.identity import PartyRole
 
 pytestmark = pytest.mark.broker
+
+
+# Whoever waits for this timeout waits in vain: only news of the peer can help.
+PATIENT = ChunkSettings(timeout_s=1000, timeout_max_s=1000)
 
 
 class Inbox:
@@ -182,9 +187,11 @@ def test_a_broker_that_restarts_mid_transfer_costs_a_repeat_and_no_byte(
     at_server, at_device = Inbox(), Inbox()
     arrived = threading.Event()
     server = open_links(
-        running.link("server", at_server, hub=hub, on_wire=lambda *_: arrived.set())
+        running.link(
+            "server", at_server, hub=hub, settings=PATIENT, on_wire=lambda *_: arrived.set()
+        )
     )
-    device = open_links(running.link("dev-a", at_device, hub=hub))
+    device = open_links(running.link("dev-a", at_device, hub=hub, settings=PATIENT))
     arrived.clear()
     device.send("server", up)
     server.send("dev-a", down)
@@ -217,7 +224,7 @@ def test_a_device_that_dies_mid_transfer_and_comes_back_gets_all_of_it(
     broker, hub, open_links, until
 ):
     payload = random.Random(4).randbytes(5 * MIB)
-    server = open_links(broker.link("server", hub=hub))
+    server = open_links(broker.link("server", hub=hub, settings=PATIENT))
     first, second = Inbox(), Inbox()
     heard = threading.Event()
     device = broker.link("dev-phoenix", first, on_wire=lambda *_: heard.set()).start()
@@ -238,7 +245,7 @@ def test_a_server_that_dies_mid_transfer_and_comes_back_gets_all_of_it(
     first, second = Inbox(), Inbox()
     heard = threading.Event()
     server = broker.link("server", first, on_wire=lambda *_: heard.set()).start()
-    device = open_links(broker.link("dev-a", hub=hub))
+    device = open_links(broker.link("dev-a", hub=hub, settings=PATIENT))
     heard.clear()
     device.send("server", payload)
     assert heard.wait(10)

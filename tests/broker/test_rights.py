@@ -161,6 +161,18 @@ def test_the_server_may_not_speak_for_a_device(broker, server, victim, topics, u
     observer.close()
 
 
+def test_even_a_subscription_that_slipped_in_delivers_nothing(embedded, topics, until):
+    spy, victim = embedded.connected("dev-a"), embedded.connected("dev-b")
+    server = embedded.connected("server", SERVER)
+    assert spy.subscribe(topics.frames("dev-a", "down"))
+    assert victim.subscribe(topics.frames("dev-b", "down"))
+    embedded.broker._broker._routes.add("dev-a", "#", 1)
+    server.publish(topics.frame("dev-b", "down", b""), b"for b only")
+    server.publish(topics.frame("dev-a", "down", b""), b"fence")
+    until(lambda: spy.messages and victim.messages)
+    assert [payload for _, payload, _ in spy.messages] == [b"fence"]
+
+
 def test_the_embedded_broker_counts_what_it_refused(embedded, topics):
     before = embedded.broker.refused
     client = embedded.connected("dev-a", will=topics.presence("dev-b"))
