@@ -72,23 +72,33 @@ def endpoint_of(
 
 
 def server_life(
-    federation: Federation, signer: Signer, trust: Trust, store: ServerStore
+    federation: Federation,
+    signer: Signer,
+    trust: Trust,
+    store: ServerStore,
+    *,
+    made: Callable[..., Endpoint] = Endpoint,
 ) -> Callable[[int], Server]:
-    """Return what brings the server to life."""
+    """Return what brings the server to life; ``made`` makes its endpoint."""
     randomness = randomness_of(federation.settings, signer.name)
 
     def born(now_ms: int) -> Server:
-        endpoint = endpoint_of(federation, signer, trust, randomness, now_ms)
+        endpoint = endpoint_of(federation, signer, trust, randomness, now_ms, made=made)
         return Server(federation, endpoint, store.memory())
 
     return born
 
 
 def device_life(
-    federation: Federation, signer: Signer, trust: Trust, store: DeviceRecords
+    federation: Federation,
+    signer: Signer,
+    trust: Trust,
+    store: DeviceRecords,
+    *,
+    wrapped: Callable[[Randomness], Randomness] = lambda randomness: randomness,
 ) -> Callable[[int], Client]:
-    """Return what brings a device to life."""
-    randomness = randomness_of(federation.settings, signer.name)
+    """Return what brings a device to life; ``wrapped`` may watch over its randomness."""
+    randomness = wrapped(randomness_of(federation.settings, signer.name))
 
     def born(now_ms: int) -> Client:
         return Client(
