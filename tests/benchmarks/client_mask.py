@@ -1,6 +1,7 @@
 """How long one client takes to mask 1,000,000 parameters for k neighbours, against Flower 1.42.
 
-Timed on both sides, one thread each, from float32 values to the bytes that would be sent:
+Timed on both sides, from float32 values to the bytes that would be sent, as processor time of
+one thread (what else runs on the machine then costs neither side its turn):
 
     1. clip by coordinate and quantise with stochastic rounding;
     2. add the private (self) mask;
@@ -9,8 +10,8 @@ Timed on both sides, one thread each, from float32 values to the bytes that woul
     4. reduce to the ring and serialise.
 
 Ours (``client_mask_ours``): ``privacy.quantize.Quantizer`` at 20 bits, X25519 and HKDF, AES-256
-masks over Z_2**32, 4 bytes a parameter. Self-masks are counted as in a round of 13 slots of
-unequal size, pair masks run over all of them.
+masks over Z_2**32, 4 bytes a parameter. The parameters lie in 13 slots of unequal size, each with a
+self-mask of its own; every neighbour shares all of them.
 
 Theirs (``client_mask_flower``): the functions that ``_collect_masked_vectors`` of Flower's
 ``secaggplus_mod`` calls, in its order, with its defaults (clip 8, 2**22 levels, modulus 2**32):

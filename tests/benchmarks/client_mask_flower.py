@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from flwr.common import ndarray_to_bytes
@@ -41,7 +41,7 @@ def publics(neighbours: int) -> list[bytes]:
 
 def mask(neighbours: int) -> float:
     peers = publics(neighbours)
-    begin = perf_counter()
+    begin = process_time()
     values = parameters_multiply([VALUES], Q_RATIO / TARGET_RANGE)
     vector = factor_combine(Q_RATIO, quantize(values, CLIP, TARGET_RANGE))
     shapes = [array.shape for array in vector]
@@ -52,7 +52,7 @@ def mask(neighbours: int) -> float:
         combine = parameters_addition if number < neighbours // 2 else parameters_subtraction
         vector = combine(vector, pair)
     payload = [ndarray_to_bytes(array) for array in parameters_mod(vector, MOD_RANGE)]
-    elapsed_s = perf_counter() - begin
+    elapsed_s = process_time() - begin
     assert sum(map(len, payload)) >= 8 * PARAMETERS
     return elapsed_s
 
