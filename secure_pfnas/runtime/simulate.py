@@ -51,7 +51,7 @@ class _Due:
 
 
 class StalledError(Exception):
-    """Nothing is due any more, yet the server has not finished."""
+    """The server will not finish: nothing is due any more, or it has waited for too long."""
 
 
 class Simulation:
@@ -66,6 +66,7 @@ class Simulation:
         latency_ms: How long a message travels.
         training_ms: How long a job takes.
         restart_ms: How long a killed process stays away.
+        patience_ms: The longest the run may take; ``None`` for any time.
         tap: Sees every message.
     """
 
@@ -80,6 +81,7 @@ class Simulation:
         latency_ms: int = 20,
         training_ms: int = 1000,
         restart_ms: int = 5000,
+        patience_ms: int | None = None,
         tap: Tap | None = None,
     ) -> None:
         self.now_ms = start_ms
@@ -89,6 +91,7 @@ class Simulation:
         self._faults = faults or NoFaults()
         self._latency_ms, self._training_ms = latency_ms, training_ms
         self._restart_ms = restart_ms
+        self._end_ms = None if patience_ms is None else start_ms + patience_ms
         self._tap = tap
         self._queue: list[_Due] = []
         self._order = count()
@@ -109,6 +112,8 @@ class Simulation:
                 return outcome
             if not self._queue:
                 raise StalledError("no event is due")
+            if self._end_ms is not None and self.now_ms > self._end_ms:
+                raise StalledError(f"the server has not finished after {self.now_ms} ms")
             self._play(heapq.heappop(self._queue))
 
     def _bear(self, resident: Resident, life: int) -> None:
