@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.learning.dp_sgd import DPSettings
+from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.partition import Part
 from secure_pfnas.nas.space import Architecture
 

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from secure_pfnas.learning.dp_sgd import train_privately
 from secure_pfnas.learning.evaluate import correct
 from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult, Vector
 from secure_pfnas.nas import subnet
@@ -102,6 +101,9 @@ def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomB
     optimizer = _sgd(module, job)
     if job.dp is None:
         return _train_plainly(module, optimizer, job, data)
+    # Imported here alone: Opacus takes longer to import than many a client to train.
+    from secure_pfnas.learning.dp_sgd import train_privately  # noqa: PLC0415
+
     random = _stream(job.noise_seed) if job.noise_seed is not None else entropy
     train_privately(
         module, optimizer, x=data.x_train, y=data.y_train, settings=job.dp, random=random

@@ -26,7 +26,7 @@ from secure_pfnas.agents.static import Static
 from secure_pfnas.config import Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
-from secure_pfnas.learning.dp_sgd import DPSettings
+from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, TrainingJob
 from secure_pfnas.learning.strategies import PerFedRLNAS, Strategy, make_strategy
 from secure_pfnas.learning.trainer import cosine

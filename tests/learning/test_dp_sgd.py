@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from secure_pfnas.learning import dp_sgd
-from secure_pfnas.learning.dp_sgd import DPSettings, train_privately
+from secure_pfnas.learning.dp_settings import DPSettings
+from secure_pfnas.learning.dp_sgd import train_privately
 from secure_pfnas.nas import subnet
 from secure_pfnas.wire.randomness import SeededStream
 

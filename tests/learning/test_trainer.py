@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from secure_pfnas.learning import trainer
-from secure_pfnas.learning.dp_sgd import DPSettings
+from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.trainer import cosine, train
 from secure_pfnas.nas import subnet
 
