@@ -30,7 +30,7 @@ from secure_pfnas.wire.randomness import RandomBytes, SeededStream
 __all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "train"]
 
 
-def cosine(base: float, round_number: int, rounds: int, last: float = 0.1) -> float:
+def cosine(base: float, round_number: int, rounds: int, last: float = 0.3) -> float:
     """Return the learning rate of a round: ``base`` in the first, ``last``·``base`` in the last."""
     if not 1 <= round_number <= rounds:
         raise ValueError(f"round {round_number} of {rounds}")
