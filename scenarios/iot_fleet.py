@@ -1,0 +1,74 @@
+"""A fleet of twenty devices, of which some fail and some may not take part.
+
+One report is lost on the way. One device dies just before it reports, and comes back. One device
+pins stricter terms than the server offers, and stays out by itself. One impostor has a device's
+name on a certificate of another CA. Every round completes all the same.
+"""
+
+from __future__ import annotations
+
+from secure_pfnas.audit.checks import ledger_matches_releases, message_schema, single_client_sum
+from secure_pfnas.audit.findings import Finding, held
+from secure_pfnas.runtime.faults import Moment, ScriptedFaults
+from secure_pfnas.runtime.stage import Stage
+
+NAME = "iot_fleet"
+CLAIM = "twenty devices complete every round, though some drop, one refuses and one is refused"
+
+LOST, KILLED, STRICT, IMPOSTOR = "dev-003", "dev-004", "dev-018", "dev-019"
+FLEET = (
+    "federation.clients=20",
+    "federation.cohort=20",
+    "data.train_per_client=25",
+    "data.validation_per_client=40",
+    "data.test_per_client=15",
+    "privacy.reward_epsilon=8",
+    "deadlines.enrol_s=4",
+    "deadlines.training_s=12",
+)
+
+
+def run(stage: Stage) -> list[Finding]:
+    """Play three rounds with a fleet that misbehaves."""
+    play = stage.play(
+        stage.settings(*FLEET),
+        faults=ScriptedFaults(
+            lost=frozenset({Moment(LOST, 1, "report")}),
+            fatal={Moment(KILLED, 2, "report")},
+        ),
+        impostors={IMPOSTOR},
+        own_terms={STRICT: stage.settings(*FLEET, "secagg.update_clip=1.0")},
+    )
+    ended = {seen.number: seen.outcome for seen in play.seen.ended}
+    drops = {(number, name): reason for number, name, _, reason in play.seen.drops}
+    members = {name for seen in play.seen.rounds for name in seen.members}
+    refusals = {reason for (_, name), reason in drops.items() if name == STRICT}
+    return [
+        held(
+            "every_round_complete",
+            "three rounds ended COMPLETE",
+            holds=list(ended.values()) == ["COMPLETE"] * 3,
+            seen=", ".join(f"round {number} {outcome}" for number, outcome in ended.items()),
+        ),
+        held(
+            "drops_survived",
+            "the lost report and the killed device cost their own round only",
+            holds={(1, LOST), (2, KILLED)} <= drops.keys(),
+            seen=f"{LOST}: {drops.get((1, LOST))}; {KILLED}: {drops.get((2, KILLED))}",
+        ),
+        held(
+            "impostor_refused",
+            "a certificate of another CA opens no door",
+            holds=not play.admitted[IMPOSTOR] and IMPOSTOR not in members,
+            seen=f"{IMPOSTOR} {'admitted' if play.admitted[IMPOSTOR] else 'turned away'}",
+        ),
+        held(
+            "strict_device_refuses",
+            "a device whose terms are not met trains nothing and releases nothing",
+            holds=refusals == {"policy_downgrade"} and not play.journal.ledgers[STRICT].entries,
+            seen=f"{STRICT}: {', '.join(sorted(refusals)) or 'did not refuse'}",
+        ),
+        message_schema.check(play.journal),
+        single_client_sum.check(play.journal, 5),
+        ledger_matches_releases.check(play.journal),
+    ]

@@ -1,0 +1,1 @@
+"""What an auditor, who believes nothing, can show from what was captured."""

@@ -1,0 +1,1 @@
+"""One claim a file: a pure function from what was captured to a finding."""

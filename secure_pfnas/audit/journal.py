@@ -1,0 +1,142 @@
+"""What was captured of a run.
+
+Rules of this file:
+    * Three vantage points, kept apart: what passed the broker, what the server could read, and
+      what the devices' owners know. A check says by its arguments which ones it needs.
+    * Nothing here is trusted: bytes are decoded again, by the declared types, each time.
+    * An observation is never changed after it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, cast
+
+from secure_pfnas.errors import Rejected
+from secure_pfnas.privacy.ledger import Ledger
+from secure_pfnas.secagg.messages import CommitRequest, Reveal, Roster, Upload, rid
+from secure_pfnas.wire.codec import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One message as it passed the bus.
+
+    Args:
+        at_ms: When, Unix milliseconds.
+        publisher: Whose certificate sent it.
+        topic: Where to.
+        payload: Its bytes.
+    """
+
+    at_ms: int
+    publisher: str
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One message's plaintext, as the server opened it or before it sealed it."""
+
+    round: int
+    sender: str
+    recipient: str
+    kind: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A count that a device gave to the server."""
+
+    round: int
+    device: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A device's masked upload."""
+
+    round: int
+    device: str
+    upload: Upload
+
+
+class _Task(Protocol):
+    roster: bytes
+
+
+class _Report(Protocol):
+    upload: bytes
+    noised_correct: int
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A captured run.
+
+    Args:
+        declared: Kind → type, of every message the protocol has.
+        observations: What passed the bus, in order.
+        framed: Whether payloads are frames of transfers (a broker's), or whole envelopes.
+        words: Payloads that are neither, such as a presence, and are declared harmless.
+        bodies: What the server could read, in order.
+        ledgers: The devices' own, by device, where their owners grant it.
+    """
+
+    declared: Mapping[str, type[Message]]
+    observations: tuple[Observation, ...] = ()
+    framed: bool = False
+    words: frozenset[bytes] = frozenset()
+    bodies: tuple[Body, ...] = ()
+    ledgers: Mapping[str, Ledger] = field(default_factory=lambda: MappingProxyType({}))
+
+    def rosters(self) -> dict[int, list[Roster]]:
+        """Return each round's rosters, every distinct one once."""
+        found: dict[int, dict[bytes, Roster]] = {}
+        for _, message in self._opened("task"):
+            roster = Roster.decode(cast("_Task", message).roster)
+            found.setdefault(roster.round, {})[rid(roster)] = roster
+        return {number: list(rosters.values()) for number, rosters in sorted(found.items())}
+
+    def uploads(self) -> list[Given]:
+        """Return every upload the server opened."""
+        return [
+            Given(body.round, body.sender, Upload.decode(cast("_Report", message).upload))
+            for body, message in self._opened("report")
+        ]
+
+    def releases(self) -> list[Release]:
+        """Return every count the server opened."""
+        return [
+            Release(body.round, body.sender, cast("_Report", message).noised_correct)
+            for body, message in self._opened("report")
+        ]
+
+    def commits(self) -> dict[int, dict[bytes, CommitRequest]]:
+        """Return each round's survivor sets by digest."""
+        found: dict[int, dict[bytes, CommitRequest]] = {}
+        for body, message in self._opened("commit_request"):
+            request = cast("CommitRequest", message)
+            found.setdefault(body.round, {})[request.digest()] = request
+        return found
+
+    def reveals(self) -> list[tuple[int, str, Reveal]]:
+        """Return every reveal with its round and member."""
+        return [
+            (body.round, body.sender, cast("Reveal", message))
+            for body, message in self._opened("reveal")
+        ]
+
+    def _opened(self, kind: str) -> Iterator[tuple[Body, Message]]:
+        """Decode the bodies of one kind; what does not decode is the schema check's business."""
+        for body in self.bodies:
+            if body.kind == kind:
+                try:
+                    yield body, self.declared[kind].decode(body.data)
+                except Rejected:
+                    continue
