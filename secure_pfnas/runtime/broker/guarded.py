@@ -108,6 +108,8 @@ class GuardedBroker(Broker):
         # asyncio forgets this for accepted sockets; without it every message waits 44 ms.
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # One number for "too much": below it nobody waits to write, above it ``drain`` does.
+        writer.transport.set_write_buffer_limits(high=BACKLOG_LIMIT)
         try:
             await self._client_connected(
                 listener_name, StreamReaderAdapter(reader), GuardedWriter(writer)
@@ -296,7 +298,7 @@ class GuardedBroker(Broker):
             return
         try:
             # Again and again: whoever waited as well may have been quicker to write.
-            while reader.outlet.backlog > BACKLOG_LIMIT and not reader.outlet.closing:
+            while reader.outlet.backlog >= BACKLOG_LIMIT and not reader.outlet.closing:
                 await reader.outlet.drain()
         except OSError:
             log.debug("%s left while others waited for it", reader.party.name)
@@ -307,7 +309,7 @@ class GuardedBroker(Broker):
         session = reader.session
         if session is None or reader.outlet.closing:
             return
-        if reader.outlet.backlog > BACKLOG_LIMIT:
+        if reader.outlet.backlog >= BACKLOG_LIMIT:
             self.dropped += 1
         elif qos == 0:
             packet = PublishPacket.build(
