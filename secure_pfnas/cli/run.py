@@ -20,7 +20,7 @@ from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.enrolment import SERVER, credentials_in
 from secure_pfnas.runtime.federate import Bus, deploy, embedded, simulate
-from secure_pfnas.runtime.files import removed_if_empty_handed
+from secure_pfnas.runtime.files import removed_if_unused
 from secure_pfnas.runtime.logs import log_to
 from secure_pfnas.runtime.population import DealtExamples, device_names
 from secure_pfnas.runtime.summary import SIMULATED, over, summarise, write
@@ -68,7 +68,7 @@ def run(
     if len(observe.run(folder).ended) < rounds or not resume:
         examples = DealtExamples(settings, device_names(settings.federation.clients))
         with ExitStack() as stack:
-            stack.enter_context(removed_if_empty_handed(folder, "checkpoints/*"))
+            stack.enter_context(removed_if_unused(folder))
             stack.enter_context(log_to(folder / "log.jsonl", "run"))
             pool = stack.enter_context(ProcessWorkers(examples, workers))
             if broker is None:

@@ -26,7 +26,7 @@ from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.enrolment import SERVER, credentials_in
 from secure_pfnas.runtime.federate import Bus, serve
-from secure_pfnas.runtime.files import removed_if_empty_handed
+from secure_pfnas.runtime.files import removed_if_unused
 from secure_pfnas.runtime.logs import log_to
 from secure_pfnas.runtime.run_store import RunStore
 from secure_pfnas.runtime.summary import over, summarise, write
@@ -57,7 +57,7 @@ def server(
     started = time.monotonic()
     if not (resume and len(observe.run(out).ended) >= rounds):
         with (
-            removed_if_empty_handed(out, "checkpoints/*"),
+            removed_if_unused(out),
             log_to(out / "log.jsonl", "server"),
             RunStore(out, federation, resume=resume) as store,
             Progress(out, rounds),

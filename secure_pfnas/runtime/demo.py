@@ -19,7 +19,7 @@ from secure_pfnas.config import Settings
 from secure_pfnas.errors import ExitCode
 from secure_pfnas.runtime.children import Children
 from secure_pfnas.runtime.enrolment import enrol
-from secure_pfnas.runtime.files import removed_if_empty_handed, storage_faults, write_atomically
+from secure_pfnas.runtime.files import removed_if_unused, storage_faults, write_atomically
 from secure_pfnas.runtime.summary import over, summarise, write
 from secure_pfnas.runtime.terms import DataFacts, device_names
 
@@ -64,7 +64,7 @@ class Demo:
             UserError: In the words and with the code of the process that failed.
         """
         started = time.monotonic()
-        with removed_if_empty_handed(self.folder, "checkpoints/*"):
+        with removed_if_unused(self.folder):
             with storage_faults(self.folder):
                 self.folder.mkdir(parents=True)
             certs, config = self.folder / "certs", self.folder / "federation.toml"

@@ -77,17 +77,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def removed_if_empty_handed(folder: Path, results: str) -> Generator[None]:
-    """Remove a folder made inside, if the user must mend something before any result is there.
+def removed_if_unused(folder: Path) -> Generator[None]:
+    """Remove a run's folder made inside, if the user must mend something before a round began.
 
-    Args:
-        folder: Left alone if it was there before.
-        results: Pattern of the files that make it worth keeping.
+    A folder that was there before is left alone, and so is one where a device has joined a round:
+    its ledger counts.
     """
     existed = folder.exists()
     try:
         yield
     except UserError:
-        if not existed and not any(folder.glob(results)):
+        used = any(any(folder.glob(p)) for p in ("checkpoints/*", "devices/*/state.json"))
+        if not existed and not used:
             shutil.rmtree(folder, ignore_errors=True)
         raise

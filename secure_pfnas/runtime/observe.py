@@ -59,12 +59,12 @@ class RunSeen:
 
     @cached_property
     def dropped(self) -> set[tuple[int, str]]:
-        """Which members of which rounds did not come through."""
+        """Which members of which complete rounds did not come through."""
         return {
             (seen.number, name)
             for seen in self.ended
             for name in seen.members
-            if name not in seen.survivors
+            if seen.outcome == "COMPLETE" and name not in seen.survivors
         }
 
     def phase_seconds(self) -> dict[str, float]:
