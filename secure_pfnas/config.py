@@ -136,7 +136,7 @@ class SecureAggregationSettings(Section):
     update_clip: Positive = 4.0
     bits: Literal[16, 20, 24] = 20
     prekeys: int = Field(
-        default=32, ge=1, le=1024, description="single-use keys a device sends at once"
+        default=32, ge=1, le=1000, description="single-use keys a device sends at once"
     )
 
     @model_validator(mode="after")

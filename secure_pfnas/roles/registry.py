@@ -1,7 +1,8 @@
 """Which devices can be asked, and with which keys.
 
 Rules of this file:
-    * A device is known by its certificate; its newest greeting replaces all earlier ones.
+    * A device is known by its certificate; its newest greeting replaces all earlier ones, and
+      with them the keys that it no longer names.
     * What a device says of its keys is checked when it greets, at its own risk: a bad key in a
       roster would be everybody's.
     * A prekey is used once. A prekey that was in a roster is never taken again, however often a
@@ -19,8 +20,6 @@ from secure_pfnas.secagg.keys import verify_prekey
 from secure_pfnas.secagg.messages import PublicPrekey
 from secure_pfnas.wire.envelope import Opened, check_seal_public
 
-PREKEYS_KEPT = 1024
-
 
 @dataclass(slots=True)
 class Device:
@@ -35,10 +34,6 @@ class Device:
     spent_below: int = 0
     absent_until: int = 0
     greeted: bool = True
-
-    def lacks(self, key: PublicPrekey) -> bool:
-        """Tell whether a key is neither spent nor known yet."""
-        return key.sequence >= self.spent_below and self.prekeys.get(key.sequence) != key
 
     def take_prekey(self) -> PublicPrekey:
         """Spend the oldest unused prekey, and with it every older number."""
@@ -88,11 +83,12 @@ class Registry:
                 spent_below=spent,
                 absent_until=absent,
             )
-        fresh = {key.sequence: key for key in hello.prekeys if device.lacks(key)}
-        for key in fresh.values():
+        spent_below = device.spent_below
+        offered = {key.sequence: key for key in hello.prekeys if key.sequence >= spent_below}
+        for key in offered.values():
             verify_prekey(opened.sender, key)
         self._devices[name] = device
-        device.prekeys = dict(sorted((device.prekeys | fresh).items())[:PREKEYS_KEPT])
+        device.prekeys = offered
         device.greeted = True
         return device
 

@@ -129,8 +129,12 @@ def authority(name: str = "fed") -> MemoryAuthority:
     return MemoryAuthority(name, now=EPOCH)
 
 
-@cache
 def signer(name: str, role: PartyRole = PartyRole.DEVICE) -> Signer:
+    return _signer(name, role)
+
+
+@cache
+def _signer(name: str, role: PartyRole) -> Signer:
     return authority().issue(name, role)
 
 
