@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from datetime import UTC, datetime
 
@@ -10,7 +12,7 @@ import pytest
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import mosquitto
 from secure_pfnas.runtime.broker.__main__ import main
-from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker, write_files
+from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker, supervise, write_files
 from secure_pfnas.runtime.pki import CredentialFiles
 from secure_pfnas.wire.identity import PartyRole
 
@@ -125,6 +127,34 @@ def test_it_runs_as_a_context_and_can_be_killed(installed, credentials, tmp_path
         broker.kill()
     broker.stop()
     assert broker.log.read_text()
+
+
+@pytest.mark.mosquitto
+@pytest.mark.broker
+def test_it_is_supervised_until_told_to_leave(installed, new_authority, tmp_path):
+    authority = new_authority(tmp_path / "certs")
+    files = authority.issue("broker", PartyRole.BROKER, now=datetime.now(UTC))
+    authority.issue("dev-a", PartyRole.DEVICE, now=datetime.now(UTC))
+    broker = MosquittoBroker(files, tmp_path / "mosquitto", federation="clinic")
+
+    def on_ready(address):
+        socket.create_connection((address.host, address.port)).close()
+        authority.revoke("dev-a", now=datetime.now(UTC))
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    supervise(broker, on_ready=on_ready)
+    assert "crlfile" in (tmp_path / "mosquitto" / "mosquitto.conf").read_text()
+    assert broker._process is None
+
+
+@pytest.mark.mosquitto
+@pytest.mark.broker
+def test_a_supervised_broker_that_dies_is_one_line(installed, credentials, tmp_path, monkeypatch):
+    monkeypatch.setattr(mosquitto, "WATCH_S", 0.01)
+    broker = MosquittoBroker(credentials, tmp_path, federation="clinic")
+    what = mistake(lambda: supervise(broker, on_ready=lambda _address: broker.kill()))
+    assert "has ended" in what
 
 
 def test_the_examples_in_the_repository_are_what_the_generator_writes(repository):

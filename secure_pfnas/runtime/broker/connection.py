@@ -54,6 +54,11 @@ class GuardedWriter(StreamWriterAdapter):
         """Whether nothing more can be written."""
         return self.is_closed or self._writer.transport.is_closing()
 
+    def write(self, data: bytes) -> None:
+        """Queue bytes, unless there is nobody left to take them."""
+        if not self.closing:
+            super().write(data)
+
     def abort(self) -> None:
         """Close at once, without sending what is left."""
         self._writer.transport.abort()

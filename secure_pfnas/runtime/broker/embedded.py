@@ -15,10 +15,11 @@ import socket
 import threading
 import time
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import BrokerAddress
@@ -147,6 +148,7 @@ class EmbeddedBroker:
         # amqtt logs with tracebacks what is said here in one line.
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)
         logging.getLogger("transitions").setLevel(logging.CRITICAL)
+        logging.getLogger("asyncio").addFilter(_is_news)
         self._loop = asyncio.get_running_loop()
         broker = GuardedBroker(listener, self._context, self._trust, self._observe)
         self._broker = broker
@@ -189,19 +191,29 @@ def serve(
         UserError: As ``EmbeddedBroker`` and its ``start``.
     """
     broker = EmbeddedBroker(credentials, host, port)
+    with told_to_leave(lambda: _reload(broker)) as leave:
+        try:
+            address = broker.start()
+            if on_ready is not None:
+                on_ready(address)
+            leave.wait()
+        finally:
+            broker.stop()
+
+
+@contextmanager
+def told_to_leave(on_hangup: Callable[[], None]) -> Generator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event, and SIGHUP into a call. Main thread only."""
     leave = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda _number, _frame: leave.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: lambda _number, _frame: leave.set(),
+        signal.SIGTERM: lambda _number, _frame: leave.set(),
+        signal.SIGHUP: lambda _number, _frame: on_hangup(),
     }
-    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _n, _f: _reload(broker))
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        address = broker.start()
-        if on_ready is not None:
-            on_ready(address)
-        leave.wait()
+        yield leave
     finally:
-        broker.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -219,6 +231,14 @@ def check_broker(credentials: CredentialFiles) -> None:
             todo="issue one with `secure-pfnas certs issue NAME --role broker`",
             code=ExitCode.IDENTITY,
         )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop asyncio's warning of several writes to a client that has just gone.
+
+    They happen within one turn of the loop; in the next the connection is known to be lost.
+    """
+    return "socket.send() raised exception" not in record.getMessage()
 
 
 def _reload(broker: EmbeddedBroker) -> None:

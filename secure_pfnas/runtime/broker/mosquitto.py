@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import getpass
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,11 +25,12 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.acl import Rights, rights_of
 from secure_pfnas.runtime.broker.connection import PACKET_LIMIT
-from secure_pfnas.runtime.broker.embedded import check_broker
+from secure_pfnas.runtime.broker.embedded import check_broker, told_to_leave
 from secure_pfnas.runtime.pki import CredentialFiles
 from secure_pfnas.wire.identity import PartyRole
 
 START_TIMEOUT_S = 10.0
+WATCH_S = 1.0
 USER_PATTERN = "%u"
 
 
@@ -193,24 +195,33 @@ class MosquittoBroker:
         Raises:
             UserError: BROKER if it ends or does not listen in time.
         """
-        port = self._port or _free_port(self._host)
-        files = write_files(
-            self._folder,
-            self._credentials,
-            federation=self._federation,
-            host=self._host,
-            port=port,
-            servers=self._servers,
-            observers=self._observers,
-            user=getpass.getuser(),
-        )
+        self._port = self._port or _free_port(self._host)
+        files = self._write_files()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own configuration, no shell
                 [self._binary, "-c", str(files.configuration)], stdout=log, stderr=log
             )
-        address = BrokerAddress(self._host, port)
+        address = BrokerAddress(self._host, self._port)
         self._await_listening(address)
         return address
+
+    def reload(self) -> None:
+        """Write the files again and have mosquitto read them, the revocation list included.
+
+        A revoked device that is connected stays until it reconnects: restart where that matters.
+        """
+        self._write_files()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def check_alive(self) -> None:
+        """Check that the process runs.
+
+        Raises:
+            UserError: BROKER if it has ended.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise self._broken("mosquitto has ended")
 
     def stop(self) -> None:
         """End the process."""
@@ -252,12 +263,44 @@ class MosquittoBroker:
             else:
                 return
         self.stop()
+        raise self._broken(f"mosquitto does not listen on {address.host}:{address.port}")
+
+    def _broken(self, what: str) -> UserError:
         last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise UserError(
-            f"mosquitto does not listen on {address.host}:{address.port}: {''.join(last)}",
-            todo=f"read {self.log}",
-            code=ExitCode.BROKER,
+        return UserError(f"{what}: {''.join(last)}", todo=f"read {self.log}", code=ExitCode.BROKER)
+
+    def _write_files(self) -> MosquittoFiles:
+        return write_files(
+            self._folder,
+            self._credentials,
+            federation=self._federation,
+            host=self._host,
+            port=self._port,
+            servers=self._servers,
+            observers=self._observers,
+            user=getpass.getuser(),
         )
+
+
+def supervise(
+    broker: MosquittoBroker, *, on_ready: Callable[[BrokerAddress], None] | None = None
+) -> None:
+    """Run mosquitto until SIGINT or SIGTERM; SIGHUP writes its files again and is passed on.
+
+    Must be called on the main thread.
+
+    Raises:
+        UserError: BROKER if it cannot start, or ends without being told to.
+    """
+    with told_to_leave(broker.reload) as leave:
+        try:
+            address = broker.start()
+            if on_ready is not None:
+                on_ready(address)
+            while not leave.wait(WATCH_S):
+                broker.check_alive()
+        finally:
+            broker.stop()
 
 
 def _rules(keyword: str, rights: Rights) -> list[str]:
