@@ -22,12 +22,15 @@ NAME = "privacy_budget"
 CLAIM = "a smaller ε never spends more than its budget, and a spent one trains nothing"
 FAILS_WITHOUT = {"noise": {"budget_kept", "thin_budget_refused", "spent_budget_trains_nothing"}}
 BUDGETS = (3.0, 8.0)
+LONGER = ("federation.rounds=4", "training.epochs=3", "training.learning_rate=0.1")
 
 
 def run(stage: Stage) -> list[Finding]:
     """Play the budgets, then bring the devices of the first one back with nothing left."""
-    plays = {eps: stage.play(stage.settings(f"privacy.reward_epsilon={eps}")) for eps in BUDGETS}
-    open_play = stage.play(stage.settings("privacy.reward_noise=false"))
+    plays = {
+        eps: stage.play(stage.settings(*LONGER, f"privacy.reward_epsilon={eps}")) for eps in BUDGETS
+    }
+    open_play = stage.play(stage.settings(*LONGER, "privacy.reward_noise=false"))
     table = [f"ε = {eps:g}: {row(play)}" for eps, play in plays.items()]
     table.append(f"no noise (NON-PRIVATE): {row(open_play)}")
 

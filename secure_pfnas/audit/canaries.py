@@ -64,15 +64,15 @@ class Canary:
 
 
 def plant(
-    device: str, number: int, ordinal: int, received: Vector, personal_size: int, nominal: int
+    device: str, number: int, received: Vector, *, ordinal: int, personal_size: int, nominal: int
 ) -> Canary:
     """Make the canary of a device's round.
 
     Args:
         device: Its name.
         number: The round.
-        ordinal: Counts the canaries of a run, so that no two are alike.
         received: The weights it was sent, packed.
+        ordinal: Counts the canaries of a run, so that no two are alike.
         personal_size: How many parameters are its own; 0 for none.
         nominal: The public number of validation records: the count stays a plausible one.
     """

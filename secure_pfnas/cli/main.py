@@ -38,6 +38,7 @@ VERBS = MappingProxyType(
         "broker": "start a broker",
         "certs": "make a private CA, issue and list certificates",
         "budget": "show what a device has spent",
+        "scenario": "play a story with a claim, and judge what is found",
         "config": "print every setting with its default and range",
         "doctor": "check this machine",
     }

@@ -183,7 +183,14 @@ class _Watched(Role):
     def _planted(self, number: int, work: TrainingJob, result: TrainingResult) -> TrainingResult:
         own = 0 if result.personal is None else result.personal.size
         nominal = self.federation.settings.data.validation_per_client
-        canary = plant(self.name, number, len(self.witness.planted), work.weights, own, nominal)
+        canary = plant(
+            self.name,
+            number,
+            work.weights,
+            ordinal=len(self.witness.planted),
+            personal_size=own,
+            nominal=nominal,
+        )
         self.witness.planted.append(canary)
         return replace(
             result,
