@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from secure_pfnas.cli.options import DEFAULT_PORT, AsJson, Certs
+from secure_pfnas.cli.options import DEFAULT_CERTS, DEFAULT_PORT, AsJson, Certs
 from secure_pfnas.cli.output import answer
 from secure_pfnas.errors import ExitCode
 from secure_pfnas.runtime.broker import BrokerAddress
@@ -35,7 +35,7 @@ def _broker() -> None:
 
 @app.command(epilog="Example: secure-pfnas broker start --certs certs --host 0.0.0.0 --port 8883")
 def start(
-    certs: Certs,
+    certs: Certs = DEFAULT_CERTS,
     *,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secure_pfnas.cli.options import AsJson, Certs
+from secure_pfnas.cli.options import DEFAULT_CERTS, AsJson, Certs
 from secure_pfnas.cli.output import answer
 from secure_pfnas.runtime.pki import CertificateAuthority
 from secure_pfnas.wire.identity import PartyRole
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-DEFAULT = Path("certs")
 
 
 @app.callback()
@@ -24,7 +22,7 @@ def _certs() -> None:
 
 @app.command(epilog="Example: secure-pfnas certs init --certs certs --federation fed")
 def init(
-    certs: Certs = DEFAULT,
+    certs: Certs = DEFAULT_CERTS,
     *,
     federation: Annotated[
         str, typer.Option("--federation", help="The name in [federation].")
@@ -50,7 +48,7 @@ def issue(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="The parties.")],
     *,
     role: Annotated[PartyRole, typer.Option("--role", help="What they may be.")],
-    certs: Certs = DEFAULT,
+    certs: Certs = DEFAULT_CERTS,
     days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Lifetime.")] = 90,
     hosts: Annotated[
         list[str] | None,
@@ -77,7 +75,7 @@ def issue(
 
 
 @app.command("list", epilog="Example: secure-pfnas certs list --certs certs --json")
-def listing(certs: Certs = DEFAULT, *, as_json: AsJson = False) -> None:
+def listing(certs: Certs = DEFAULT_CERTS, *, as_json: AsJson = False) -> None:
     """List the certificates, their roles and how long they last."""
     rows = [
         {
@@ -106,7 +104,7 @@ def listing(certs: Certs = DEFAULT, *, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: secure-pfnas certs revoke dev-007 --certs certs")
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The party.")],
-    certs: Certs = DEFAULT,
+    certs: Certs = DEFAULT_CERTS,
     *,
     as_json: AsJson = False,
 ) -> None:

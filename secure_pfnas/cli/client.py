@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from secure_pfnas.cli.options import (
+    DEFAULT_CERTS,
     AsJson,
     BrokerUrl,
     Certs,
@@ -39,7 +40,7 @@ def client(
     path: Config,
     *,
     broker: BrokerUrl,
-    certs: Certs,
+    certs: Certs = DEFAULT_CERTS,
     devices: Annotated[
         str, typer.Option("--devices", metavar="NAMES", help="FIRST..LAST, or a,b,c.")
     ],

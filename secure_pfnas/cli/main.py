@@ -90,6 +90,8 @@ def _dispatch(words: list[str]) -> int:
         )
     app = cast("typer.Typer", importlib.import_module(f"secure_pfnas.cli.{verb}").app)
     code = app(args=rest, prog_name=f"{PROGRAM} {verb}", standalone_mode=False)
+    if code == ExitCode.INTERRUPTED:  # typer has caught it
+        raise KeyboardInterrupt
     return int(code or 0)
 
 

@@ -12,6 +12,7 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import BrokerAddress
 
 DEFAULT_PORT = 8883
+DEFAULT_CERTS = Path("certs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The federation's TOML file.")]

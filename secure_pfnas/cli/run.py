@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from secure_pfnas.cli.options import AsJson, OptionalConfig, Overrides, Resume, parse_broker
+from secure_pfnas.cli.options import (
+    DEFAULT_CERTS,
+    AsJson,
+    OptionalConfig,
+    Overrides,
+    Resume,
+    parse_broker,
+)
 from secure_pfnas.cli.output import answer
 from secure_pfnas.cli.progress import Progress
 from secure_pfnas.cli.show import show_summary
@@ -78,7 +85,7 @@ def run(
                 bus = (
                     stack.enter_context(embedded(federation, folder, certs=certs))
                     if broker == EMBEDDED
-                    else Bus(parse_broker(broker), credentials_in(certs or Path("certs")))
+                    else Bus(parse_broker(broker), credentials_in(certs or DEFAULT_CERTS))
                 )
                 stack.enter_context(Progress(folder, rounds))
                 deploy(federation, folder, pool, bus, resume=resume)
@@ -107,7 +114,7 @@ def _checked(
         )
     if broker not in (None, EMBEDDED):
         parse_broker(broker)
-        credentials_in(certs or Path("certs"))(SERVER).check(datetime.now(UTC))
+        credentials_in(certs or DEFAULT_CERTS)(SERVER).check(datetime.now(UTC))
     return out or Path("runs") / f"run-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 

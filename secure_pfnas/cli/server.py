@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import typer
 
 from secure_pfnas.cli.options import (
+    DEFAULT_CERTS,
     AsJson,
     BrokerUrl,
     Certs,
@@ -43,7 +44,7 @@ def server(
     path: Config,
     *,
     broker: BrokerUrl,
-    certs: Certs,
+    certs: Certs = DEFAULT_CERTS,
     out: Out,
     resume: Resume = False,
     overrides: Overrides = None,

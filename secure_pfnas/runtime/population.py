@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from secure_pfnas.config import Settings
 from secure_pfnas.learning.jobs import ClientData
@@ -71,7 +72,7 @@ class OwnExamples:
     def __call__(self) -> Mapping[str, ClientData]:
         """Return the examples under the device's name."""
         dataset = load(self.source)
-        part = own_share(self.settings, dataset)
+        part = own_share(self.settings, Path(self.source), dataset)
         return {
             self.name: ClientData.take(
                 dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test, part

@@ -115,8 +115,8 @@ def fitted(settings: Settings) -> tuple[Settings, DataFacts]:
 _LEAST, _NOMINAL, _MORE_EVEN = 16, 100, (1.0, 3.0, 10.0, 100.0)
 
 
-def own_share(settings: Settings, dataset: Dataset) -> Part:
-    """Split a device's own data into training, validation and test examples.
+def own_share(settings: Settings, path: Path, dataset: Dataset) -> Part:
+    """Split a device's own data, read from ``path``, into training, validation and test examples.
 
     Raises:
         UserError: DATA, where there is too little of it.
@@ -130,6 +130,14 @@ def own_share(settings: Settings, dataset: Dataset) -> Part:
         test=data.test_per_client,
         min_size=min(data.minimum_per_client, data.train_per_client),
     )
+    least = spec.validation + spec.min_size
+    if len(dataset.y_train) < least:
+        raise UserError(
+            f"{path}: holds {len(dataset.y_train)} training examples, expected at least {least}, "
+            f"{spec.validation} of them for validation",
+            todo="collect more examples before this device takes part",
+            code=ExitCode.DATA,
+        )
     rng = np.random.default_rng([settings.federation.seed, _PARTITION])
     return partition(dataset.y_train, dataset.y_test, spec, rng)[0]
 
@@ -150,5 +158,5 @@ def with_own_data(settings: Settings, path: Path) -> Settings:
             todo="bring the images into the federation's shape",
             code=ExitCode.DATA,
         )
-    own_share(settings, dataset)
+    own_share(settings, path, dataset)
     return settings if 0 not in expected else resolved(settings, dataset)

@@ -1,0 +1,190 @@
+"""Real processes: the demo, a deployment by hand, and what becomes of them when one is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import pytest
+
+from secure_pfnas.cli.main import main
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.runtime import observe
+from secure_pfnas.runtime.children import Children
+
+pytestmark = [pytest.mark.processes, pytest.mark.broker]
+PROGRAM = [sys.executable, "-m", "secure_pfnas"]
+PATIENCE_S = 60
+
+
+@contextmanager
+def process(*words, **options):
+    child = subprocess.Popen([*PROGRAM, *map(str, words)], text=True, **options)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_demo_trains_over_tls_while_a_device_dies(tmp_path, small):
+    folder = tmp_path / "demo"
+    source = next(word for word in small if word.startswith("data.source=")).partition("=")[2]
+    words = ["demo", "--data", source, "--clients", "7", "--rounds", "2", "--out", folder, "--json"]
+    done = subprocess.run(
+        [*PROGRAM, *map(str, words), *small[2:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert summary["outcome"] == "COMPLETE"
+    assert (summary["rounds"], summary["clients"]) == (2, 7)
+    assert summary["killed"] == "dev-002@2"
+    assert summary["aggregation"]["dropped"] == 1
+    assert summary["aggregation"]["rounds"][1]["survivors"] == 6
+    assert summary["transport"] | {"bytes_up": 0, "bytes_down": 0, "messages": 0} == {
+        "broker": "embedded",
+        "tls": "1.3",
+        "mutual": True,
+        "bytes_up": 0,
+        "bytes_down": 0,
+        "messages": 0,
+    }
+    assert summary["transport"]["bytes_up"] > 10_000
+    assert 0 < summary["accuracy"]["last"] <= 1
+    assert summary["privacy"]["train_epsilon"] is None
+    assert "round 2 of 2: COMPLETE, 6 of 7 devices" in done.stderr
+    assert not left_behind(folder)
+
+
+def left_behind(folder):
+    """Return the processes that were started for a run and still live."""
+    return [
+        one
+        for one in psutil.process_iter(["cmdline", "status"])
+        if str(folder) in " ".join(one.info["cmdline"] or [])
+        and one.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_the_demo_ends_it_leaves_no_process_behind(tmp_path, small, data, number):
+    folder = tmp_path / "demo"
+    words = ["demo", "--data", data, "--clients", 7, "--out", folder, *small[2:]]
+    with process(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        assert wait_for(lambda: (folder / "logs" / "host-2.err").exists())
+        demo.send_signal(number)
+        _, err = demo.communicate(timeout=PATIENCE_S)
+    if number != signal.SIGKILL:
+        assert demo.returncode == ExitCode.INTERRUPTED
+        assert "error: interrupted" in err
+        assert "Traceback" not in err
+    assert wait_for(lambda: left_behind(folder) == [])
+
+
+def test_a_child_that_fails_is_told_in_its_own_words(tmp_path):
+    with Children(tmp_path) as children:
+        children.start("server", ["config", "no-such.toml"])
+        with pytest.raises(UserError) as failure:
+            children.answer("server", PATIENCE_S)
+    assert failure.value.code is ExitCode.CONFIG
+    assert "the server process ended with exit code 3: no-such.toml" in failure.value.what
+    assert "next" not in failure.value.todo
+
+
+def test_a_child_that_says_nothing_is_not_waited_for(tmp_path):
+    with Children(tmp_path) as children:
+        children.start("doctor", ["--help"])
+        children.wait(["doctor"], PATIENCE_S)
+        with pytest.raises(UserError, match="said nothing"):
+            children.answer("doctor", 0.1)
+
+
+def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small):
+    certs, config, run, devices = (tmp_path / name for name in ("certs", "f.toml", "run", "fleet"))
+    names = [f"dev-{index:03d}" for index in range(7)]
+    assert main(["certs", "init", "--certs", str(certs)]) == 0
+    for role, parties in (("server", ["server"]), ("broker", ["broker"]), ("device", names)):
+        assert main(["certs", "issue", *parties, "--role", role, "--certs", str(certs)]) == 0
+    effective = subprocess.run(
+        [*PROGRAM, "config", *small, "--set", "federation.rounds=3"],
+        capture_output=True,
+        check=True,
+    )
+    config.write_bytes(effective.stdout)
+    with ExitStack() as stack:
+        broker = stack.enter_context(
+            process(
+                "broker", "start", "--certs", certs, "--port", 0, "--json", stdout=subprocess.PIPE
+            )
+        )
+        url = json.loads(broker.stdout.readline())["url"]
+        common = (config, "--broker", url, "--certs", certs)
+        fleet = stack.enter_context(
+            process(
+                "client",
+                *common,
+                "--devices",
+                "dev-000..dev-006",
+                "--out",
+                devices,
+                "--json",
+                stdout=subprocess.PIPE,
+            )  # fmt: skip
+        )
+        first = stack.enter_context(process("server", *common, "--out", run))
+        assert wait_for(lambda: len(observe.run(run).rounds) >= 2)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        second = stack.enter_context(
+            process("server", *common, "--out", run, "--resume", "--json", stdout=subprocess.PIPE)
+        )
+        out, _ = second.communicate(timeout=2 * PATIENCE_S)
+        summary = json.loads(out)
+        assert second.returncode == 0
+        assert summary["outcome"] == "COMPLETE"
+        assert summary["accuracy"]["last"] is None
+        said = json.loads(fleet.communicate(timeout=PATIENCE_S)[0])
+        assert fleet.returncode == 0
+        assert set(said["devices"]) == set(names)
+        broker.terminate()
+        assert broker.wait(PATIENCE_S) == 0
+    released = {one.number for one in observe.run(run).rounds}
+    ledger = observe.spent(devices / "devices" / "dev-000")
+    assert released == {1, 2, 3}
+    assert ledger is not None
+    assert 0 < ledger.reward_epsilon <= 50
+
+
+def test_an_orphan_ends_itself(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from secure_pfnas.runtime.children import Children\n"
+        f"children = Children(Path({str(tmp_path)!r})).__enter__()\n"
+        "children.start('broker', ['broker', 'start', '--certs', sys.argv[1], '--port', '0'])\n"
+        "time.sleep(60)\n"
+    )
+    certs = tmp_path / "certs"
+    assert main(["certs", "init", "--certs", str(certs)]) == 0
+    assert main(["certs", "issue", "broker", "--role", "broker", "--certs", str(certs)]) == 0
+    parent = subprocess.Popen([sys.executable, "-c", code, str(certs)], env={**os.environ})
+    try:
+        output = tmp_path / "broker.out"
+        assert wait_for(lambda: output.exists() and "listening" in output.read_text())
+    finally:
+        parent.kill()
+        parent.wait()
+    assert wait_for(lambda: left_behind(tmp_path) == [])
