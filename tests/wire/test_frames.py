@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_pfnas.errors import DropReason, Rejected
-from secure_pfnas.wire.frames import AckFrame, ChunkFrame, ChunkSettings, parse
+from secure_pfnas.wire.frames import HELLO, AckFrame, ChunkFrame, ChunkSettings, parse
 
 SMALL = ChunkSettings(chunk_bytes=8, transfer_bytes=80)
 
@@ -93,6 +93,10 @@ def test_a_transfer_above_the_limit_is_refused_by_its_header():
 )
 def test_bytes_that_are_no_frame_are_refused(frame):
     assert refusal(frame) is DropReason.MALFORMED
+
+
+def test_a_greeting_survives_its_encoding():
+    assert parse(HELLO, SMALL).encode() == HELLO
 
 
 def test_an_empty_transfer_is_one_empty_chunk():
