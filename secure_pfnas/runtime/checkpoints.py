@@ -42,6 +42,10 @@ class Checkpoints:
         with storage_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def path(self, number: int) -> Path:
+        """Return where a round's checkpoint is."""
+        return self._folder / f"round-{number:06d}.safetensors"
+
     def write(self, checkpoint: Checkpoint) -> Path:
         """Keep a checkpoint, and drop the oldest."""
         tensors: dict[str, NDArray[np.float32] | NDArray[np.float64]] = {
@@ -49,10 +53,11 @@ class Checkpoints:
             **{_AGENT + name: array for name, array in checkpoint.agents.items()},
         }
         metadata = {"layout": self._layout_digest, "round": str(checkpoint.round)}
-        path = self._folder / f"round-{checkpoint.round:06d}.safetensors"
+        path = self.path(checkpoint.round)
         write_atomically(path, save(tensors, metadata))
-        for old in self._paths()[:-KEPT]:
-            old.unlink(missing_ok=True)
+        with storage_faults(self._folder):
+            for old in self._paths()[:-KEPT]:
+                old.unlink(missing_ok=True)
         return path
 
     def latest(self, last_round: int) -> Checkpoint | None:
@@ -71,22 +76,24 @@ class Checkpoints:
     def _read(self, path: Path) -> Checkpoint:
         with storage_faults(path):
             if path.stat().st_size > LIMIT:
-                raise _unusable(path, "is larger than any checkpoint")
+                raise unusable(path, "is larger than any checkpoint")
             data = path.read_bytes()
         try:
             length = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + length])["__metadata__"]
             tensors = load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise _unusable(path, "is not a checkpoint") from error
+            raise unusable(path, "is not a checkpoint") from error
         vector = tensors.pop(_VECTOR, None)
         if metadata.get("layout") != self._layout_digest:
-            raise _unusable(path, "belongs to another search space")
+            raise unusable(path, "belongs to another search space")
         if vector is None or vector.dtype != np.float32 or vector.shape != (self._length,):
-            raise _unusable(path, "holds no supernet of this layout")
+            raise unusable(path, "holds no supernet of this layout")
+        if not bool(np.isfinite(vector).all()):
+            raise unusable(path, "holds values that are not finite")
         agents = {name.removeprefix(_AGENT): array for name, array in tensors.items()}
         if any(array.dtype != np.float64 for array in agents.values()):
-            raise _unusable(path, "holds agents of another type")
+            raise unusable(path, "holds agents of another type")
         return Checkpoint(_round(path), vector, agents)
 
 
@@ -96,7 +103,8 @@ def _round(path: Path) -> int:
     return int(matched[1])
 
 
-def _unusable(path: Path, why: str) -> UserError:
+def unusable(path: Path, why: str) -> UserError:
+    """Say in one line that a file cannot be resumed from."""
     return UserError(
         f"{path}: {why}",
         todo="remove that file to resume from the one before it",

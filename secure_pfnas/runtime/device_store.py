@@ -30,7 +30,14 @@ from secure_pfnas.roles.records import (
     TaskRefused,
 )
 from secure_pfnas.runtime.driver import Store
-from secure_pfnas.runtime.files import OWNER_ONLY, append_line, storage_faults, write_atomically
+from secure_pfnas.runtime.files import (
+    OWNER_ONLY,
+    OWNERS_FOLDER,
+    append_line,
+    hold,
+    storage_faults,
+    write_atomically,
+)
 
 _PERSONAL = "personal"
 
@@ -47,11 +54,14 @@ class DeviceStore(Store):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with storage_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._state_path = folder / "state.json"
-        self._state = self._read_state()
-        self.ledger = LedgerFile(folder / "ledger.sqlite")
+        self._hold = hold(folder, OWNERS_FOLDER)
+        try:
+            self._state = self._read_state()
+            self.ledger = LedgerFile(folder / "ledger.sqlite")
+        except UserError:
+            self._hold.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +70,9 @@ class DeviceStore(Store):
         self.close()
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the ledger and let go of the folder."""
         self.ledger.close()
+        self._hold.close()
 
     def memory(self) -> Memory:
         """Return what earlier lives left."""
@@ -135,8 +146,11 @@ def read_metrics(folder: Path) -> list[dict[str, int | list[int]]]:
     """Read a device's own metrics, oldest first; empty where it has none."""
     path = folder / "metrics.jsonl"
     with storage_faults(path):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [cast("dict[str, int | list[int]]", json.loads(line)) for line in lines]
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    try:
+        return [cast("dict[str, int | list[int]]", json.loads(line)) for line in lines]
+    except ValueError as error:
+        raise _unusable(path) from error
 
 
 def _unusable(path: Path) -> UserError:

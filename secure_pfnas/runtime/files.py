@@ -3,21 +3,26 @@
 Rules of this file:
     * A file is replaced by renaming a complete, synced neighbour over it.
     * Whatever the disk refuses is one ``UserError`` line with the STORAGE code.
+    * A folder that is written to belongs to one process at a time.
     * What is private is created 0600, never made so afterwards.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from secure_pfnas.errors import ExitCode, UserError
 
 OWNER_ONLY = 0o600
+OWNERS_FOLDER = 0o700
 EVERYBODY = 0o644
+EVERYBODYS_FOLDER = 0o755
 
 
 @contextmanager
@@ -58,14 +63,46 @@ def append_line(path: Path, line: str, mode: int = EVERYBODY) -> None:
     """Append one line, durably.
 
     Raises:
-        UserError: STORAGE.
+        UserError: STORAGE; no part of the line is left behind.
     """
+    data = f"{line}\n".encode()
     with storage_faults(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def hold(folder: Path, mode: int = EVERYBODYS_FOLDER) -> IO[bytes]:
+    """Make a folder, if need be, and hold it: one process at a time writes there.
+
+    Returns:
+        What to close to let go; the hold ends with the process, too, however it ends.
+
+    Raises:
+        UserError: STORAGE, where it cannot be made, or is held already.
+    """
+    with storage_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=mode)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"{folder}: another process is at work there",
+            todo="stop that process, or name another folder with --out",
+            code=ExitCode.STORAGE,
+        ) from error
+    return os.fdopen(descriptor, "r+b")
 
 
 def _sync_folder(folder: Path) -> None:

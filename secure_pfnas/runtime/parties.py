@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from secure_pfnas.config import Settings
+from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.roles.client import Client, Memory
 from secure_pfnas.roles.federation import Federation, Randomness, operating_system, seeded
 from secure_pfnas.roles.server import Server, ServerMemory
@@ -106,11 +107,24 @@ def device_life(
             endpoint_of(federation, signer, trust, randomness, now_ms),
             SERVER,
             randomness=randomness,
-            memory=store.memory(),
+            memory=_fitting(federation, signer.name, store.memory()),
             now_ms=now_ms,
         )
 
     return born
+
+
+def _fitting(federation: Federation, name: str, memory: Memory) -> Memory:
+    """Refuse personal values of another search space."""
+    length = federation.layout.size(federation.personal_slots)
+    if memory.personal is not None and memory.personal.size != length:
+        raise UserError(
+            f"{name}: its folder holds {memory.personal.size} personal values, "
+            f"this search space has {length}",
+            todo="use the settings the device was enrolled with, or enrol it anew",
+            code=ExitCode.STORAGE,
+        )
+    return memory
 
 
 @dataclass(frozen=True, slots=True)

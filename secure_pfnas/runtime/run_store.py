@@ -32,9 +32,9 @@ from secure_pfnas.roles.records import (
     RoundStarted,
 )
 from secure_pfnas.roles.server import ServerMemory
-from secure_pfnas.runtime.checkpoints import Checkpoints
+from secure_pfnas.runtime.checkpoints import Checkpoints, unusable
 from secure_pfnas.runtime.driver import Store
-from secure_pfnas.runtime.files import storage_faults, write_atomically
+from secure_pfnas.runtime.files import hold, storage_faults, write_atomically
 
 _ABORT, _COMPLETE = "ABORT", "COMPLETE"
 _SCHEMA = """
@@ -77,8 +77,16 @@ class RunStore(Store):
 
     def __init__(self, folder: Path, federation: Federation, *, resume: bool = False) -> None:
         self.folder = folder
-        with storage_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._federation = federation
+        self._hold = hold(folder)
+        try:
+            self._open(federation, resume=resume)
+        except UserError:
+            self._hold.close()
+            raise
+
+    def _open(self, federation: Federation, *, resume: bool) -> None:
+        folder = self.folder
         _claim(folder, federation.settings, resume=resume)
         layout = federation.layout
         self.checkpoints = Checkpoints(folder / "checkpoints", layout.digest, layout.length)
@@ -100,9 +108,12 @@ class RunStore(Store):
 
     def close(self) -> None:
         """Write what is noted and close the database."""
-        with self._faults():
-            self._write_notes()
-        self._database.close()
+        try:
+            with self._faults():
+                self._write_notes()
+        finally:
+            self._database.close()
+            self._hold.close()
 
     def memory(self) -> ServerMemory:
         """Return what earlier lives left.
@@ -123,6 +134,11 @@ class RunStore(Store):
         checkpoint = self.checkpoints.latest(int(complete[0] or 0))
         if checkpoint is None:
             return memory
+        try:
+            self._federation.agents().restore(checkpoint.agents)
+        except ValueError as error:
+            path = self.checkpoints.path(checkpoint.round)
+            raise unusable(path, "holds agents of another kind") from error
         return replace(memory, vector=checkpoint.vector, agents=checkpoint.agents)
 
     def keep(self, record: Record, now_ms: int) -> None:
@@ -204,9 +220,14 @@ class RunStore(Store):
     def _write(self, statement: str, *values: str | float) -> None:
         with self._faults():
             self._database.execute("BEGIN")
-            self._database.execute(statement, values)
-            self._write_notes()
-            self._database.execute("COMMIT")
+            try:
+                self._database.execute(statement, values)
+                self._write_notes()
+                self._database.execute("COMMIT")
+            except sqlite3.Error:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def _faults(self) -> Generator[None]:
