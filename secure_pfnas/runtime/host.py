@@ -115,13 +115,16 @@ class Host:
         Returns:
             Each party's last outcome; ``None`` for one that was stopped.
         """
+        deadline_s = 0.0  # who is stopped or interrupted waits for nobody
         try:
             while not all(seat.process.outcome for seat in self._seats.values()):
                 if not self._play():
                     break
+            else:
+                deadline_s = time.monotonic() + FLUSH_S
         finally:
             for seat in self._seats.values():
-                seat.link.close(FLUSH_S if seat.process.outcome else 0)
+                seat.link.close(max(0.0, deadline_s - time.monotonic()))
         return {name: seat.process.outcome for name, seat in self._seats.items()}
 
     def stop(self) -> None:
