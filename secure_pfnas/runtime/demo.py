@@ -24,7 +24,7 @@ from secure_pfnas.runtime.summary import over, summarise, write
 from secure_pfnas.runtime.terms import DataFacts, device_names
 
 BROKER_START_S = 20.0
-FAREWELL_S = 20.0
+FAREWELL_S = 5.0
 POLL_S = 0.1
 CRASH_ROUND = 3
 
@@ -52,7 +52,7 @@ class Demo:
         if federation.cohort <= secagg.minimum_survivors or secagg.dropout_margin < 1:
             return None
         victim = device_names(federation.clients)[federation.clients // 3]
-        return f"{victim}@{min(CRASH_ROUND, federation.rounds)}"
+        return f"{victim}@{max(1, min(CRASH_ROUND, federation.rounds - 1))}"
 
     def run(self, watch: Callable[[], None] = lambda: None) -> dict[str, object]:
         """Run it, and return the summary that is also in ``summary.json``.
