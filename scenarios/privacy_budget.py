@@ -22,7 +22,7 @@ NAME = "privacy_budget"
 CLAIM = "a smaller ε never spends more than its budget, and a spent one trains nothing"
 FAILS_WITHOUT = {"noise": {"budget_kept", "thin_budget_refused", "spent_budget_trains_nothing"}}
 BUDGETS = (3.0, 8.0)
-LONGER = ("federation.rounds=4", "training.epochs=3", "training.learning_rate=0.1")
+LONGER = ("federation.rounds=5", "training.epochs=4", "training.learning_rate=0.1")
 
 
 def run(stage: Stage) -> list[Finding]:

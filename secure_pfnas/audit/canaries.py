@@ -124,7 +124,7 @@ def needles(canary: Canary, quantizer: Quantizer) -> list[Needle]:
         ("accuracy", canary.correct, canary.validation_size),
         ("test accuracy", canary.test_correct, canary.test_size),
     ):
-        found += _metric(f"{name} {whose}", correct, size)
+        found += _metric(name, whose, correct, size)
     return found
 
 
@@ -180,16 +180,16 @@ def _windows(what: str, vector: Vector) -> list[Needle]:
     ]
 
 
-def _metric(what: str, correct: int, size: int) -> list[Needle]:
+def _metric(what: str, whose: str, correct: int, size: int) -> list[Needle]:
     ratio = correct / size
     # A noised count is a lawful release, also where its noise happened to be nought.
     labelled = rb"(?<!noised_)(?:correct|accuracy|hits)[\"' :=]{1,4}%d\b" % correct
     return [
-        Needle(f"{what} (text)", _decimals(ratio, 6)),
-        Needle(f"{what} (percent)", _decimals(100 * ratio, 6)),
-        Needle(f"{what} (float64)", struct.pack("<d", ratio)),
-        Needle(f"{what} (float64)", struct.pack(">d", ratio)),
-        Needle(f"{what} (count)", re.compile(labelled)),
+        Needle(f"{what} (text) {whose}", _decimals(ratio, 6)),
+        Needle(f"{what} (percent) {whose}", _decimals(100 * ratio, 6)),
+        Needle(f"{what} (float64) {whose}", struct.pack("<d", ratio)),
+        Needle(f"{what} (float64) {whose}", struct.pack(">d", ratio)),
+        Needle(f"{what} (count) {whose}", re.compile(labelled)),
     ]
 
 

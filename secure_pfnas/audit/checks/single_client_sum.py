@@ -42,13 +42,13 @@ def check(journal: Journal, minimum: int) -> Finding:
             faults.append(f"round {number}: a survivor set without a roster")
             continue
         roster = rosters[number][0]
+        if roster.minimum_contributors < minimum:
+            faults.append(f"round {number}: m_min is {roster.minimum_contributors}, not {minimum}")
         survivors = frozenset(next(iter(sets.values())).survivors)
         count = _Count.of(roster, survivors, minimum)
         opened += len(count.open)
         own = [(member, reveal) for seen, member, reveal in reveals if seen == number]
         faults += [f"round {number}: {fault}" for fault in _reveals(count, own)]
-        if roster.minimum_contributors < minimum:
-            faults.append(f"round {number}: m_min is {roster.minimum_contributors}, not {minimum}")
     bits = {number: found[0].bits for number, found in rosters.items()}
     faults += [fault for given in journal.uploads() for fault in _readable(given, bits)]
     seen = (
@@ -81,7 +81,11 @@ class _Count:
 
 
 def _identity(certificate: bytes) -> bytes:
-    key = x509.load_der_x509_certificate(certificate).public_key()
+    """Return who a certificate speaks for; all unreadable ones are one and the same nobody."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except ValueError:
+        return b""
     return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
