@@ -78,8 +78,8 @@ class AgentSettings(Section):
 
     kind: Literal["reinforce", "uniform"] = "reinforce"
     faithful: bool = Field(default=False, description="the authors' published settings")
-    learning_rate: float = Field(default=0.1, gt=0, le=10)
-    floor: float = Field(default=0.1, ge=0, le=1, description="share of uniform exploration")
+    learning_rate: float = Field(default=0.1, gt=0, le=0.1)
+    floor: float = Field(default=0.1, ge=0, lt=1, description="share of uniform exploration")
     baseline_decay: float = Field(
         default=0.7, ge=0, lt=1, description="memory of the reward baseline"
     )
@@ -100,9 +100,9 @@ class TrainingSettings(Section):
     """``[training]``: what a device does with its subnet."""
 
     strategy: Name = "perfedrlnas"
-    epochs: int = Field(default=1, ge=1, le=100)
+    epochs: int = Field(default=2, ge=1, le=100)
     batch_size: int = Field(default=32, ge=1, le=4096)
-    learning_rate: Positive = 0.05
+    learning_rate: Positive = 0.08
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: NonNegative = 5e-4
     personal_head: bool = True
@@ -133,7 +133,7 @@ class SecureAggregationSettings(Section):
     dropout_margin: int = Field(
         default=1, ge=0, le=100, description="extra members planned for a slot"
     )
-    update_clip: Positive = 4.0
+    update_clip: Positive = 5.0
     bits: Literal[16, 20, 24] = 20
     prekeys: int = Field(
         default=32, ge=1, le=1000, description="single-use keys a device sends at once"
