@@ -19,7 +19,9 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
 
-_LACKING = re.compile(r"not installed|is missing|Debian package|could not import|no binary", re.IGNORECASE)
+_LACKING = re.compile(
+    r"not installed|is missing|Debian package|could not import|no binary", re.IGNORECASE
+)
 
 
 def _refuse_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:

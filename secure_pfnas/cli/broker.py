@@ -16,6 +16,7 @@ from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.embedded import serve
 from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker
 from secure_pfnas.runtime.enrolment import BROKER, credentials_in
+from secure_pfnas.runtime.logs import log_to
 from secure_pfnas.runtime.pki import CertificateAuthority
 
 app = typer.Typer(add_completion=False, help="Brokers.", no_args_is_help=True)
@@ -57,7 +58,8 @@ def start(
         sys.stdout.flush()
 
     if engine is Engine.EMBEDDED:
-        serve(credentials, host, port, on_ready=ready)
+        with log_to(None, "broker"):
+            serve(credentials, host, port, on_ready=ready)
         return ExitCode.OK
     federation = CertificateAuthority.open(certs).federation
     with MosquittoBroker(

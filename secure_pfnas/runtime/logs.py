@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Generator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ def _named_exception(
 
 
 @contextmanager
-def log_to(path: Path, process: str, level: int = logging.INFO) -> Generator[None]:
-    """Append this process's log to a file while inside.
+def log_to(path: Path | None, process: str, level: int = logging.INFO) -> Generator[None]:
+    """Append this process's log to a file, or to standard error, while inside.
 
     Args:
-        path: Made with the first line, if its folder is there.
+        path: Made with the first line, if its folder is there; ``None`` is standard error.
         process: Which process says so.
         level: The least level that is kept.
     """
@@ -86,7 +86,9 @@ def log_to(path: Path, process: str, level: int = logging.INFO) -> Generator[Non
             structlog.processors.JSONRenderer(),
         ],
     )
-    handler = _Quiet(path, delay=True, encoding="utf-8")
+    handler: logging.Handler = (
+        logging.StreamHandler() if path is None else _Quiet(path, delay=True, encoding="utf-8")
+    )
     handler.setFormatter(formatter)
     root = logging.getLogger()
     before = root.level
@@ -102,6 +104,11 @@ def log_to(path: Path, process: str, level: int = logging.INFO) -> Generator[Non
 
 class _Quiet(logging.FileHandler):
     """A log that cannot be written ends no run: a full disk is told by what matters more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, if there is a way."""
+        with suppress(OSError):
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's own name
         """Say nothing."""
