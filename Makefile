@@ -39,9 +39,8 @@ bench: $(DEVELOPMENT)  ## run the benchmarks (ONLY=name for one)
 soak: $(DEVELOPMENT)  ## run the long tests
 	$(RUN) -m pytest -m soak --timeout 3600 $(ARGS)
 
-scenario: $(RUNTIME)  ## run the scenarios (ONLY=name for one)
-	@for name in $(or $(ONLY),$(notdir $(basename $(wildcard scenarios/*.py)))); do \
-		$(RUN) -m secure_pfnas scenario run $$name || exit; done
+scenario: $(RUNTIME)  ## play the scenarios (ONLY=name for one)
+	$(RUN) -m secure_pfnas scenario run $(or $(ONLY),all)
 
 clean:  ## remove the environments and caches; runs and certificates stay
 	rm -rf $(VENV) .venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache \
