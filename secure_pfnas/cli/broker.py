@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,10 +13,9 @@ from secure_pfnas.cli.output import answer
 from secure_pfnas.errors import ExitCode
 from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.embedded import serve
-from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker
-from secure_pfnas.runtime.enrolment import BROKER, credentials_in
+from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker, supervise
+from secure_pfnas.runtime.enrolment import BROKER, credentials_in, federation_of
 from secure_pfnas.runtime.logs import log_to
-from secure_pfnas.runtime.pki import CertificateAuthority
 
 app = typer.Typer(add_completion=False, help="Brokers.", no_args_is_help=True)
 
@@ -61,10 +59,12 @@ def start(
         with log_to(None, "broker"):
             serve(credentials, host, port, on_ready=ready)
         return ExitCode.OK
-    federation = CertificateAuthority.open(certs).federation
-    with MosquittoBroker(
-        credentials, certs / name / "mosquitto", federation=federation, host=host, port=port
-    ) as address:
-        ready(address)
-        threading.Event().wait()
+    mosquitto = MosquittoBroker(
+        credentials,
+        certs / name / "mosquitto",
+        federation=federation_of(credentials),
+        host=host,
+        port=port,
+    )
+    supervise(mosquitto, on_ready=ready)
     return ExitCode.OK

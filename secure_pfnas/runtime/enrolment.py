@@ -12,9 +12,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.x509.oid import NameOID
+
 from secure_pfnas.config import Settings
 from secure_pfnas.runtime.pki import CertificateAuthority, CredentialFiles
 from secure_pfnas.runtime.terms import device_names
+from secure_pfnas.runtime.trust import read_ca
 from secure_pfnas.wire.identity import PartyRole
 
 SERVER = "server"
@@ -36,3 +39,15 @@ def enrol(settings: Settings, folder: Path, *, now: datetime) -> dict[str, Crede
 def credentials_in(folder: Path) -> Callable[[str], CredentialFiles]:
     """Return what finds a party's files in a CA's folder, or in a copy of the party's own."""
     return lambda name: CredentialFiles.in_folder(folder / name)
+
+
+def federation_of(files: CredentialFiles) -> str:
+    """Return the federation that a party's files belong to.
+
+    Raises:
+        UserError: IDENTITY for a missing or malformed file.
+    """
+    files.signer()
+    authority = read_ca(files.ca.read_bytes())
+    names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(names[0].value) if names else ""

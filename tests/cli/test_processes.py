@@ -14,6 +14,7 @@ import pytest
 from secure_pfnas.cli.main import main
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime import observe
+from secure_pfnas.runtime.broker.mosquitto import find_binary
 from secure_pfnas.runtime.children import Children
 
 pytestmark = [pytest.mark.processes, pytest.mark.broker]
@@ -159,6 +160,23 @@ def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small):
     assert released == {1, 2, 3}
     assert ledger is not None
     assert 0 < ledger.reward_epsilon <= 50
+
+
+@pytest.mark.mosquitto
+def test_mosquitto_is_started_from_a_party_folder_alone(tmp_path):
+    if find_binary() is None:
+        pytest.skip("the mosquitto binary is not installed")
+    certs = tmp_path / "certs"
+    assert main(["certs", "init", "--certs", str(certs), "--federation", "fleet"]) == 0
+    assert main(["certs", "issue", "broker", "--role", "broker", "--certs", str(certs)]) == 0
+    (certs / "ca.key.pem").unlink()  # stays at the enrolment desk
+    words = ["broker", "start", "--certs", certs, "--port", 0, "--engine", "mosquitto", "--json"]
+    with process(*words, stdout=subprocess.PIPE) as broker:
+        assert json.loads(broker.stdout.readline())["engine"] == "mosquitto"
+        assert "fleet" in (certs / "broker" / "mosquitto" / "mosquitto.acl").read_text()
+        broker.terminate()
+        assert broker.wait(PATIENCE_S) == 0
+    assert wait_for(lambda: left_behind(tmp_path) == [])
 
 
 def test_an_orphan_ends_itself(tmp_path):
