@@ -12,7 +12,7 @@ from secure_pfnas.cli.options import AsJson, Overrides
 from secure_pfnas.cli.output import answer, errors
 from secure_pfnas.cli.progress import Progress
 from secure_pfnas.cli.show import show_summary
-from secure_pfnas.config import load_settings
+from secure_pfnas.config import COHORT_MAX, load_settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.demo import Demo
@@ -73,6 +73,6 @@ def _choices(data: str, rounds: int | None, clients: int | None) -> list[str]:
     chosen = [
         f"data.source={source}",
         f"federation.clients={clients}",
-        f"federation.cohort={clients}",
+        f"federation.cohort={min(clients, COHORT_MAX)}",
     ]
     return chosen if rounds is None else [*chosen, f"federation.rounds={rounds}"]
