@@ -26,7 +26,7 @@ from secure_pfnas.runtime.faults import Moment, ScriptedFaults, parse_moments
 from secure_pfnas.runtime.federate import Bus, attend
 from secure_pfnas.runtime.logs import log_to
 from secure_pfnas.runtime.population import DealtExamples, OwnExamples
-from secure_pfnas.runtime.terms import device_names, prepared, with_own_data
+from secure_pfnas.runtime.terms import check_own_data, device_names, prepared
 from secure_pfnas.runtime.workers import ProcessWorkers
 
 app = typer.Typer(add_completion=False)
@@ -82,8 +82,8 @@ def client(
                 todo="start one client for each device that has data of its own",
                 code=ExitCode.USAGE,
             )
-        settings = with_own_data(settings, data)
-        examples = OwnExamples(settings, str(data), names[0])
+        check_own_data(settings, data)
+        examples = OwnExamples(settings, data, names[0])
     federation = Federation.of(settings)
     folders = {name: out / "devices" / name for name in names}
     with log_to(out / "log.jsonl", "client"), ProcessWorkers(examples, workers) as pool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from secure_pfnas.runtime.array_files import read_idx, read_npz
 from secure_pfnas.runtime.images import KEYS, Dataset, data_error, standardise
 
-__all__ = ["FASHION_MNIST", "Dataset", "load"]
+__all__ = ["FASHION_MNIST", "Dataset", "load", "load_own"]
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 _TEST_SHARE = 5  # one digit in five is a test digit: scikit-learn ships no split
@@ -92,8 +92,19 @@ def _halve(images: NDArray[np.generic]) -> NDArray[np.uint8]:
     return ((blocks.sum(axis=(2, 4)) + 2) // 4).astype(np.uint8)
 
 
-def _npz(path: Path) -> Dataset:
+def load_own(path: Path, classes: int) -> Dataset:
+    """Load one device's own ``.npz``, which need not hold an example of every class.
+
+    Raises:
+        UserError: DATA, for whatever cannot be used.
+    """
+    return _npz(path, classes)
+
+
+def _npz(path: Path, classes: int | None = None) -> Dataset:
     if not path.is_file():
         known = ", ".join(("auto", *_NAMED))
         raise data_error(path, "no such file", f"Give an existing .npz, or one of: {known}.")
-    return standardise(path.name, read_npz(path, KEYS), mean=0.5, deviation=0.25, path=path)
+    return standardise(
+        path.name, read_npz(path, KEYS), mean=0.5, deviation=0.25, path=path, classes=classes
+    )

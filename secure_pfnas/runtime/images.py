@@ -1,7 +1,8 @@
 """A data set, and what four arrays must be to become one.
 
 Rules of this file:
-    * Images are small, of 1 or 3 channels and finite; labels are 0, 1, 2 … without gaps.
+    * Images are small, of 1 or 3 channels and finite; labels are 0, 1, 2 … without gaps, except on
+      one device of many.
     * Standardisation uses constants that are public; nobody's pixels decide them.
     * Whatever is wrong is one line that names the file, what was found and what was expected.
     * A data set knows its SHA-256, so that a run's record says what it ran on.
@@ -60,6 +61,7 @@ def standardise(
     mean: float,
     deviation: float,
     path: Path | None = None,
+    classes: int | None = None,
 ) -> Dataset:
     """Check the four arrays against each other, digest them and standardise.
 
@@ -69,13 +71,17 @@ def standardise(
         mean: Subtracted from pixels in [0, 1].
         deviation: Divided by.
         path: The file to name in an error; the data set's name unless given.
+        classes: How many there are, where one device's data need not hold an example of each.
 
     Raises:
         UserError: DATA, for the first thing that is wrong.
     """
     place = path or Path(name)
     y_train, y_test = (_labels(place, key, arrays[key]) for key in ("y_train", "y_test"))
-    classes = _classes(place, y_train, y_test)
+    if classes is None:
+        classes = _classes(place, y_train, y_test)
+    else:
+        _check_labels(place, y_train, y_test, classes)
     x_train, x_test = (
         _images(place, key, arrays[key], count=len(y), mean=mean, deviation=deviation)
         for key, y in (("x_train", y_train), ("x_test", y_test))
@@ -134,6 +140,24 @@ def _classes(path: Path, y_train: NDArray[np.int64], y_test: NDArray[np.int64]) 
             "Give every class at least two.",
         )
     return len(counts)
+
+
+def _check_labels(
+    path: Path, y_train: NDArray[np.int64], y_test: NDArray[np.int64], classes: int
+) -> None:
+    if not len(y_train) or not len(y_test):
+        raise data_error(
+            path,
+            f"holds {len(y_train)} training and {len(y_test)} test examples: too few",
+            "Give some of both.",
+        )
+    largest = max(int(y_train.max()), int(y_test.max()))
+    if largest >= classes:
+        raise data_error(
+            path,
+            f"has a label {largest}, expected 0…{classes - 1}",
+            "Number the classes as the federation does.",
+        )
 
 
 def _images(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from secure_pfnas.config import Settings
 from secure_pfnas.learning.jobs import ClientData
-from secure_pfnas.runtime.datasets import Dataset, load
+from secure_pfnas.runtime.datasets import Dataset, load, load_own
 from secure_pfnas.runtime.enrolment import BROKER, SERVER
 from secure_pfnas.runtime.terms import device_names, own_share, resolved, shares
 
@@ -61,18 +61,18 @@ class OwnExamples:
 
     Args:
         settings: The federation's.
-        source: The device's ``.npz``.
+        path: The device's ``.npz``.
         name: The device.
     """
 
     settings: Settings
-    source: str
+    path: Path
     name: str
 
     def __call__(self) -> Mapping[str, ClientData]:
         """Return the examples under the device's name."""
-        dataset = load(self.source)
-        part = own_share(self.settings, Path(self.source), dataset)
+        dataset = load_own(self.path, self.settings.space.classes)
+        part = own_share(self.settings, self.path, dataset)
         return {
             self.name: ClientData.take(
                 dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test, part

@@ -16,7 +16,7 @@ import numpy as np
 from secure_pfnas.config import Settings, settings_from
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.partition import Part, PartitionSpec, partition
-from secure_pfnas.runtime.datasets import Dataset, load
+from secure_pfnas.runtime.datasets import Dataset, load, load_own
 
 _PARTITION = 0x9A27
 
@@ -142,21 +142,28 @@ def own_share(settings: Settings, path: Path, dataset: Dataset) -> Part:
     return partition(dataset.y_train, dataset.y_test, spec, rng)[0]
 
 
-def with_own_data(settings: Settings, path: Path) -> Settings:
-    """Check a device's own data against the federation's settings, and return them resolved.
+def check_own_data(settings: Settings, path: Path) -> None:
+    """Check a device's own data against the federation's settings.
 
     Raises:
-        UserError: CONFIG or DATA.
+        UserError: CONFIG where the settings do not say what is expected; DATA where the data is
+            something else.
     """
-    dataset = load(str(path))
     space = settings.space
     expected = (space.channels, space.height, space.width)
-    if 0 not in expected and (dataset.input_shape != expected or dataset.classes > space.classes):
+    if 0 in expected or not space.classes:
         raise UserError(
-            f"{path}: holds {dataset.input_shape} images of {dataset.classes} classes, the "
-            f"federation's are {expected} of {space.classes}",
+            "space: channels, height, width and classes are open, so a device's own data cannot "
+            "be checked",
+            todo="set all four in [space], the same for every party",
+            code=ExitCode.CONFIG,
+        )
+    dataset = load_own(path, space.classes)
+    if dataset.input_shape != expected:
+        raise UserError(
+            f"{path}: holds images of {dataset.input_shape}, the federation's are {expected} "
+            "(channels, height, width)",
             todo="bring the images into the federation's shape",
             code=ExitCode.DATA,
         )
     own_share(settings, path, dataset)
-    return settings if 0 not in expected else resolved(settings, dataset)

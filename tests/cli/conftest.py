@@ -81,3 +81,10 @@ def small(data: Path) -> list[str]:
         "privacy.reward_epsilon": 50,
     }
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="session")
+def space() -> list[str]:
+    """``--set`` options that say what the data is, for parties that hold none or only some."""
+    facts = {"channels": 1, "height": 8, "width": 8, "classes": 2}
+    return [word for key, value in facts.items() for word in ("--set", f"space.{key}={value}")]

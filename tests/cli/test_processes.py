@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import psutil
 import pytest
 
@@ -114,14 +115,14 @@ def test_a_child_that_says_nothing_is_not_waited_for(tmp_path):
             children.answer("doctor", 0.1)
 
 
-def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small):
+def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small, space, arrays):
     certs, config, run, devices = (tmp_path / name for name in ("certs", "f.toml", "run", "fleet"))
     names = [f"dev-{index:03d}" for index in range(7)]
     assert main(["certs", "init", "--certs", str(certs)]) == 0
     for role, parties in (("server", ["server"]), ("broker", ["broker"]), ("device", names)):
         assert main(["certs", "issue", *parties, "--role", role, "--certs", str(certs)]) == 0
     effective = subprocess.run(
-        [*PROGRAM, "config", *small, "--set", "federation.rounds=3"],
+        [*PROGRAM, "config", *small, *space, "--set", "federation.rounds=3"],
         capture_output=True,
         check=True,
     )
@@ -134,9 +135,14 @@ def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small):
         )
         url = json.loads(broker.stdout.readline())["url"]
         common = (config, "--broker", url, "--certs", certs)
-        fleet_words = ("--devices", "dev-000..dev-006", "--out", devices, "--json")
+        fleet_words = ("--devices", "dev-000..dev-005", "--out", devices, "--json")
         fleet = stack.enter_context(
             process("client", *common, *fleet_words, stdout=subprocess.PIPE)
+        )
+        own = tmp_path / "own.npz"
+        np.savez(own, **arrays | {"y_train": np.ones(400, int), "y_test": np.ones(80, int)})
+        loner = stack.enter_context(
+            process("client", *common, "--devices", "dev-006", "--data", own, "--out", devices)
         )
         first = stack.enter_context(process("server", *common, "--out", run))
         assert wait_for(lambda: len(observe.run(run).rounds) >= 2)
@@ -152,7 +158,8 @@ def test_a_deployment_survives_a_kill_of_its_server(tmp_path, small):
         assert summary["accuracy"]["last"] is None
         said = json.loads(fleet.communicate(timeout=PATIENCE_S)[0])
         assert fleet.returncode == 0
-        assert set(said["devices"]) == set(names)
+        assert set(said["devices"]) == set(names[:-1])
+        assert loner.wait(PATIENCE_S) == 0
         broker.terminate()
         assert broker.wait(PATIENCE_S) == 0
     released = {one.number for one in observe.run(run).rounds}

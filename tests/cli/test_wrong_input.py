@@ -251,19 +251,23 @@ def test_devices_that_are_none(call, tmp_path, certs, out, small, names):
     [
         (["--crash", "dev-000"], ExitCode.USAGE, "NAME@ROUND"),
         (["--data", "DATA", "--devices", "dev-000,dev-001"], ExitCode.USAGE, "one device"),
-        (["--data", "missing.npz"], ExitCode.DATA, "no such file"),
-        (["--data", "DATA", "--set", "space.classes=9", "--set", "space.channels=3", "--set",
-          "space.height=8", "--set", "space.width=8"], ExitCode.DATA, "images of 2 classes"),
-        (["--data", "DATA", "--set", "data.validation_per_client=500"], ExitCode.DATA, "508"),
+        (["--data", "DATA"], ExitCode.CONFIG, "space: channels"),
+        (["--data", "missing.npz", "SPACE"], ExitCode.DATA, "no such file"),
+        (["--data", "DATA", "SPACE", "--set", "space.height=16"], ExitCode.DATA, "(1, 16, 8)"),
+        (["--data", "GAPS", "SPACE"], ExitCode.DATA, "label 4, expected 0…1"),
+        (["--data", "DATA", "SPACE", "--set", "data.validation_per_client=500"], ExitCode.DATA,
+         "508"),
     ],
 )  # fmt: skip
 def test_a_client_with_wrong_options(
-    call, tmp_path, certs, out, small, data, words, code, complaint
+    call, tmp_path, certs, out, small, space, data, saved, arrays, words, code, complaint
 ):
     issue(certs)
     path = tmp_path / "fed.toml"
     path.write_text(call("config", *small).out)
-    words = [str(data) if word == "DATA" else word for word in words]
+    gaps = saved(y_train=arrays["y_train"] * 4)
+    stands_for = {"DATA": [data], "GAPS": [gaps], "SPACE": space}
+    words = [meant for word in words for meant in stands_for.get(word, [word])]
     said = call(
         "client", path, "--broker", "mqtts://127.0.0.1:1", "--certs", certs, "--out", out,
         "--devices", "dev-000", *words,
