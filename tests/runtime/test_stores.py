@@ -220,7 +220,7 @@ def test_a_run_is_not_resumed_under_other_settings(tmp_path, terms):
 def test_a_database_that_is_none_is_one_line(tmp_path, terms):
     RunStore(tmp_path, terms).close()
     (tmp_path / "run.sqlite").write_bytes(b"not a database, not at all" * 100)
-    with pytest.raises(UserError, match="run.sqlite") as refused:
+    with pytest.raises(UserError, match=r"run\.sqlite") as refused:
         RunStore(tmp_path, terms, resume=True)
     storage(refused)
 
@@ -397,7 +397,7 @@ def test_a_devices_folder_belongs_to_one_process(tmp_path):
 @pytest.mark.parametrize("text", [b"{", b"[1]", b'{"last_round": "x"}', b'{"last_round": {}}'])
 def test_a_damaged_state_is_one_line(tmp_path, text):
     (tmp_path / "state.json").write_bytes(text)
-    with pytest.raises(UserError, match="state.json") as refused:
+    with pytest.raises(UserError, match=r"state\.json") as refused:
         DeviceStore(tmp_path)
     storage(refused)
     (tmp_path / "state.json").unlink()
@@ -433,7 +433,7 @@ def test_personal_values_of_another_space_are_one_line(tmp_path, terms):
 def test_damaged_metrics_are_one_line(tmp_path):
     assert read_metrics(tmp_path) == []
     (tmp_path / "metrics.jsonl").write_text('{"round": 1}\n{"rou')
-    with pytest.raises(UserError, match="metrics.jsonl") as refused:
+    with pytest.raises(UserError, match=r"metrics\.jsonl") as refused:
         read_metrics(tmp_path)
     storage(refused)
 
