@@ -24,8 +24,8 @@ FLEET = (
     "data.validation_per_client=40",
     "data.test_per_client=15",
     "privacy.reward_epsilon=8",
-    "deadlines.enrol_s=4",
-    "deadlines.training_s=12",
+    "deadlines.enrol_s=8",
+    "deadlines.training_s=16",
 )
 
 

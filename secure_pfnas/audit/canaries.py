@@ -30,6 +30,7 @@ RUN = 8
 """Values in a row that make a match."""
 FALSE_ALARM_BITS = 56
 _PLACES = 16
+_LABELS = (b"correct", b"accuracy", b"hits")
 _LEAST, _STEP, _KINDS = 1.2345678e-3, 4.1234567e-5, 64
 _TEST_SIZE, _VALIDATION_SIZE = 1009, 977
 
@@ -146,12 +147,14 @@ def secret_needles(secrets: Iterable[bytes]) -> list[Needle]:
 def search(data: bytes, wanted: Iterable[Needle]) -> Iterator[str]:
     """Name each needle that is found in ``data``."""
     words: list[NDArray[np.uint32]] | None = None
+    labelled: bytes | None = None
     for needle in wanted:
         match needle.pattern:
             case bytes() as pattern:
                 found = pattern in data
             case re.Pattern() as pattern:
-                found = pattern.search(data) is not None
+                labelled = _labelled(data) if labelled is None else labelled
+                found = pattern.search(labelled) is not None
             case int() as code:
                 words = words or _alignments(data)
                 found = any(_has_run(aligned, code) for aligned in words)
@@ -183,7 +186,7 @@ def _windows(what: str, vector: Vector) -> list[Needle]:
 def _metric(what: str, whose: str, correct: int, size: int) -> list[Needle]:
     ratio = correct / size
     # A noised count is a lawful release, also where its noise happened to be nought.
-    labelled = rb"(?<!noised_)(?:correct|accuracy|hits)[\"' :=]{1,4}%d\b" % correct
+    labelled = rb"(?<!noised_)(?:%s)[\"' :=]{1,4}%d\b" % (b"|".join(_LABELS), correct)
     return [
         Needle(f"{what} (text) {whose}", _decimals(ratio, 6)),
         Needle(f"{what} (percent) {whose}", _decimals(100 * ratio, 6)),
@@ -196,6 +199,18 @@ def _metric(what: str, whose: str, correct: int, size: int) -> list[Needle]:
 def _decimals(value: float, places: int) -> bytes:
     """Return a number's first decimals as text, not rounded."""
     return f"{value:.{places + 3}f}"[:-3].encode()
+
+
+def _labelled(data: bytes) -> bytes:
+    """Return what stands around every label of a metric: little, where the data are large."""
+    places: list[bytes] = []
+    for label in _LABELS:
+        start = data.find(label)
+        while start >= 0:
+            stop = start + len(label)
+            places.append(data[max(0, start - 8) : stop + 16])
+            start = data.find(label, stop)
+    return b"\n".join(places)
 
 
 def _alignments(data: bytes) -> list[NDArray[np.uint32]]:
