@@ -25,7 +25,7 @@ from secure_pfnas.config import load_settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
-from secure_pfnas.runtime.enrolment import SERVER, credentials_in
+from secure_pfnas.runtime.enrolment import SERVER, credentials_in, holds_ca
 from secure_pfnas.runtime.federate import Bus, deploy, embedded, simulate
 from secure_pfnas.runtime.files import removed_if_unused
 from secure_pfnas.runtime.logs import log_to
@@ -91,7 +91,11 @@ def run(
                 deploy(federation, folder, pool, bus, resume=resume)
     transport = over(_kind(broker)) if broker else SIMULATED
     summary = summarise(
-        folder, dataset=dataset, transport=transport, wall_s=time.monotonic() - started
+        folder,
+        dataset=dataset,
+        transport=transport,
+        wall_s=time.monotonic() - started,
+        holds_ca=broker in (None, EMBEDDED) or holds_ca(certs or DEFAULT_CERTS),
     )
     write(folder, summary)
     answer(summary, lambda console: show_summary(console, summary), as_json=as_json)

@@ -25,7 +25,7 @@ from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.errors import ExitCode
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
-from secure_pfnas.runtime.enrolment import SERVER, credentials_in
+from secure_pfnas.runtime.enrolment import SERVER, credentials_in, holds_ca
 from secure_pfnas.runtime.federate import Bus, serve
 from secure_pfnas.runtime.files import removed_if_unused
 from secure_pfnas.runtime.logs import log_to
@@ -65,7 +65,11 @@ def server(
         ):
             serve(federation, store, bus)
     summary = summarise(
-        out, dataset=None, transport=over("external"), wall_s=time.monotonic() - started
+        out,
+        dataset=None,
+        transport=over("external"),
+        wall_s=time.monotonic() - started,
+        holds_ca=holds_ca(certs),
     )
     write(out, summary)
     answer(summary, lambda console: show_summary(console, summary), as_json=as_json)

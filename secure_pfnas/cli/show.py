@@ -82,9 +82,10 @@ def _traffic(transport: Mapping[str, Any]) -> str:
 
 def _privacy(privacy: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not privacy["clients"]:
-        return []
+        return [("masks against", privacy["against"])]
     reward = f"{privacy['reward_text']}; per client, δ = {privacy['delta']:.3g}"
-    return [("validation ε", reward), ("training ε", privacy["train_text"])]
+    rows = [("validation ε", reward), ("training ε", privacy["train_text"])]
+    return [*rows, ("masks against", privacy["against"])]
 
 
 def _time(summary: Mapping[str, Any]) -> str:

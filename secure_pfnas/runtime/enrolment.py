@@ -51,3 +51,8 @@ def federation_of(files: CredentialFiles) -> str:
     authority = read_ca(files.ca.read_bytes())
     names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(names[0].value) if names else ""
+
+
+def holds_ca(folder: Path) -> bool:
+    """Tell whether a folder of certificates also holds the key that issues them."""
+    return (folder / "ca.key.pem").exists()

@@ -40,7 +40,12 @@ def over(broker: str) -> Transport:
 
 
 def summarise(
-    folder: Path, *, dataset: DataFacts | None, transport: Transport, wall_s: float
+    folder: Path,
+    *,
+    dataset: DataFacts | None,
+    transport: Transport,
+    wall_s: float,
+    holds_ca: bool = True,
 ) -> dict[str, object]:
     """Return a run's summary: plain values only, ready for JSON.
 
@@ -49,6 +54,7 @@ def summarise(
         dataset: What the devices trained on, where the caller knows it.
         transport: How messages travelled.
         wall_s: How long the caller's run took, in seconds.
+        holds_ca: Whether who runs the server could also enrol devices.
     """
     settings = load_settings(folder / "config.toml")
     seen = observe.run(folder)
@@ -73,7 +79,7 @@ def summarise(
             "messages": sum(count for count, _ in traffic.values()),
         },
         "aggregation": _aggregation(settings, seen),
-        "privacy": _privacy(settings, devices),
+        "privacy": _privacy(settings, devices, holds_ca=holds_ca),
         "accuracy": _accuracy(devices),
         "architectures": seen.ended[-1].members if seen.ended else {},
         "wall_s": round(wall_s, 3),
@@ -120,7 +126,7 @@ def _aggregation(settings: Settings, seen: RunSeen) -> dict[str, object]:
     }
 
 
-def _privacy(settings: Settings, devices: list[Path]) -> dict[str, object]:
+def _privacy(settings: Settings, devices: list[Path], *, holds_ca: bool) -> dict[str, object]:
     spent = {folder.name: observe.spent(folder) for folder in devices}
     known = {name: seen for name, seen in spent.items() if seen is not None}
     rewards = [seen.reward_epsilon for seen in known.values()]
@@ -129,6 +135,9 @@ def _privacy(settings: Settings, devices: list[Path]) -> dict[str, object]:
     train = _largest(trains) if settings.privacy.dp_sgd else None
     return {
         "unit": "one record, add/remove",
+        "against": _SEMI_HONEST
+        if holds_ca
+        else f"a server that up to {settings.secagg.collusion} devices help",
         "dp_sgd": settings.privacy.dp_sgd,
         "reward_epsilon": reward,
         "train_epsilon": train,
@@ -142,6 +151,9 @@ def _privacy(settings: Settings, devices: list[Path]) -> dict[str, object]:
             for name, seen in known.items()
         },
     }
+
+
+_SEMI_HONEST = "semi-honest only: who runs the server also holds the CA and could enrol devices"
 
 
 def _largest(values: list[float | None]) -> float | None:

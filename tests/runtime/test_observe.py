@@ -98,6 +98,13 @@ def test_without_masks_the_scheme_says_non_private(tmp_path):
     assert summary["non_private"] == ["masking is off"]
 
 
+@pytest.mark.parametrize(("holds_ca", "words"), [(True, "semi-honest only"), (False, "up to 3")])
+def test_who_holds_the_ca_decides_whom_the_masks_resist(tmp_path, holds_ca, words):
+    (tmp_path / "config.toml").write_text(Settings().to_toml())
+    summary = summarise(tmp_path, dataset=None, transport=SIMULATED, wall_s=1.0, holds_ca=holds_ca)
+    assert words in summary["privacy"]["against"]
+
+
 def test_every_setting_is_in_the_commented_text():
     text = commented(Settings())
     for name, section in Settings().model_dump().items():
