@@ -153,7 +153,13 @@ class Client:
         data = self._endpoint.seal(
             self._server, GREETING, hello, seal_public=None, round=self._last_round, now_ms=now_ms
         )
-        return [Send(self._server, data), SetTimer(GREETING, now_ms + HELLO_EVERY_MS)]
+        return [Send(self._server, data), SetTimer(GREETING, now_ms + self._hello_every_ms)]
+
+    @property
+    def _hello_every_ms(self) -> int:
+        """Twice while a new life of the server waits for devices to greet, at least."""
+        enrol_ms = int(1000 * self._federation.settings.deadlines.enrol_s)
+        return min(HELLO_EVERY_MS, max(1, enrol_ms // 2))
 
     def _received(self, data: bytes, now_ms: int) -> list[Effect]:
         try:

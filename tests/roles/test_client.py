@@ -391,7 +391,13 @@ def test_a_result_that_comes_after_the_end_is_dropped(gathered):
 def test_a_device_greets_again_from_time_to_time(gathered):
     effects = gathered.fire("hello", DEV)
     assert gathered.kinds(effects) == ["hello", "SetTimer"]
-    assert gathered.alarms[DEV, "hello"] == gathered.now_ms + HELLO_EVERY_MS
+    assert gathered.alarms[DEV, "hello"] == gathered.now_ms + 10_000  # half of enrol_s
+
+
+def test_a_device_is_not_silent_for_longer_than_it_takes_to_be_missed():
+    patient = hall(deadlines={"enrol_s": 3600.0})
+    patient.gather()
+    assert patient.alarms[DEV, "hello"] == patient.now_ms + HELLO_EVERY_MS
 
 
 def test_whoever_was_left_out_greets_at_once(gathered):

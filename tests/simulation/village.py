@@ -103,9 +103,10 @@ TABLES: dict[str, dict[str, Any]] = {
         "minimum_contributors": 3,
         "minimum_survivors": 4,
         "dropout_margin": 1,
+        "update_clip": 4.0,
         "prekeys": 4,
     },
-    "deadlines": {"enrol_s": 8.0, "training_s": 6.0, "commit_s": 2.0, "reveal_s": 2.0},
+    "deadlines": {"enrol_s": 20.0, "training_s": 6.0, "commit_s": 2.0, "reveal_s": 2.0},
 }
 
 
