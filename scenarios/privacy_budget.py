@@ -16,7 +16,8 @@ from secure_pfnas.audit.findings import Finding, held
 from secure_pfnas.errors import UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
-from secure_pfnas.runtime.stage import Play, Stage
+from secure_pfnas.runtime.play import Play
+from secure_pfnas.runtime.stage import Stage
 
 NAME = "privacy_budget"
 CLAIM = "a smaller ε never spends more than its budget, and a spent one trains nothing"

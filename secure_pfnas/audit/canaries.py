@@ -1,15 +1,10 @@
-"""Values planted on a device, and the search for them where they must not be.
+"""Values planted on a device, to be looked for where they must not be.
 
 Rules of this file:
     * A canary stands for what a device must never give away: its update, its trained model, its
       own parameters, its counts and accuracies, its keys. It is distinctive, so that finding it
       is no accident.
-    * Each detector finds its canary wherever it was written openly. On bytes that do not come
-      from the device, one needle matches at one place with probability at most 2⁻⁵⁶.
-    * What is not found may still be there, encoded otherwise: a search is evidence, no proof.
-
-What escapes: slots and vectors of fewer than 8 values, values rounded to less than six decimals,
-and anything compressed or encrypted.
+    * A needle is one way in which a careless build might write a canary down.
 """
 
 from __future__ import annotations
@@ -17,20 +12,17 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_pfnas.audit.search import LABELS, RUN, Needle
 from secure_pfnas.privacy.clipping import clip
 from secure_pfnas.privacy.quantize import Quantizer
 
-RUN = 8
-"""Values in a row that make a match."""
-FALSE_ALARM_BITS = 56
 _PLACES = 16
-_LABELS = (b"correct", b"accuracy", b"hits")
 _LEAST, _STEP, _KINDS = 1.2345678e-3, 4.1234567e-5, 64
 _TEST_SIZE, _VALIDATION_SIZE = 1009, 977
 
@@ -101,14 +93,6 @@ def magnitude(ordinal: int) -> float:
     return float(np.float32(_LEAST + _STEP * (ordinal % _KINDS)))
 
 
-@dataclass(frozen=True, slots=True)
-class Needle:
-    """Bytes, a pattern, or a code that must not be found."""
-
-    what: str
-    pattern: bytes | re.Pattern[bytes] | int
-
-
 def needles(canary: Canary, quantizer: Quantizer) -> list[Needle]:
     """Return everything of a canary that nobody but its device may hold."""
     whose = f"of {canary.device} in round {canary.round}"
@@ -144,24 +128,6 @@ def secret_needles(secrets: Iterable[bytes]) -> list[Needle]:
     ]
 
 
-def search(data: bytes, wanted: Iterable[Needle]) -> Iterator[str]:
-    """Name each needle that is found in ``data``."""
-    words: list[NDArray[np.uint32]] | None = None
-    labelled: bytes | None = None
-    for needle in wanted:
-        match needle.pattern:
-            case bytes() as pattern:
-                found = pattern in data
-            case re.Pattern() as pattern:
-                labelled = _labelled(data) if labelled is None else labelled
-                found = pattern.search(labelled) is not None
-            case int() as code:
-                words = words or _alignments(data)
-                found = any(_has_run(aligned, code) for aligned in words)
-        if found:
-            yield needle.what
-
-
 def _repeated(form: str, value: float | np.float32) -> bytes:
     return struct.pack(form, float(value)) * RUN
 
@@ -186,7 +152,7 @@ def _windows(what: str, vector: Vector) -> list[Needle]:
 def _metric(what: str, whose: str, correct: int, size: int) -> list[Needle]:
     ratio = correct / size
     # A noised count is a lawful release, also where its noise happened to be nought.
-    labelled = rb"(?<!noised_)(?:%s)[\"' :=]{1,4}%d\b" % (b"|".join(_LABELS), correct)
+    labelled = rb"(?<!noised_)(?:%s)[\"' :=]{1,4}%d\b" % (b"|".join(LABELS), correct)
     return [
         Needle(f"{what} (text) {whose}", _decimals(ratio, 6)),
         Needle(f"{what} (percent) {whose}", _decimals(100 * ratio, 6)),
@@ -199,32 +165,3 @@ def _metric(what: str, whose: str, correct: int, size: int) -> list[Needle]:
 def _decimals(value: float, places: int) -> bytes:
     """Return a number's first decimals as text, not rounded."""
     return f"{value:.{places + 3}f}"[:-3].encode()
-
-
-def _labelled(data: bytes) -> bytes:
-    """Return what stands around every label of a metric: little, where the data are large."""
-    places: list[bytes] = []
-    for label in _LABELS:
-        start = data.find(label)
-        while start >= 0:
-            stop = start + len(label)
-            places.append(data[max(0, start - 8) : stop + 16])
-            start = data.find(label, stop)
-    return b"\n".join(places)
-
-
-def _alignments(data: bytes) -> list[NDArray[np.uint32]]:
-    """Read the data as little-endian words, from each of four places."""
-    return [
-        np.frombuffer(data, "<u4", count=(len(data) - start) // 4, offset=start)
-        for start in range(min(4, len(data)))
-    ]
-
-
-def _has_run(words: NDArray[np.uint32], code: int) -> bool:
-    """Say whether ``RUN`` words in a row are within one step of the code."""
-    near = words - np.uint32(code - 1) <= np.uint32(2)
-    if int(near.sum()) < RUN:
-        return False
-    ends = np.flatnonzero(np.diff(near, prepend=False, append=False))
-    return bool((ends[1::2] - ends[::2]).max(initial=0) >= RUN)

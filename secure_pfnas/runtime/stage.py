@@ -10,21 +10,17 @@ Rules of this file:
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
-from secure_pfnas.audit.canaries import Needle, needles, received_needles, secret_needles
 from secure_pfnas.audit.journal import Journal, Observation
 from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.errors import DropReason, Outcome
 from secure_pfnas.learning.jobs import ClientData
-from secure_pfnas.privacy.ledger import Ledger
-from secure_pfnas.privacy.ledger_file import LedgerFile
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.messages import FROM_DEVICE, FROM_SERVER
 from secure_pfnas.runtime import federate, observe
@@ -33,6 +29,7 @@ from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.driver import Faults, Role
 from secure_pfnas.runtime.parties import EPOCH, DeviceRecords, Lives
 from secure_pfnas.runtime.pki import MemoryAuthority
+from secure_pfnas.runtime.play import Play, bring_ledgers, granted_ledgers
 from secure_pfnas.runtime.population import SERVER, deal, device_names, resolved
 from secure_pfnas.runtime.probes import foreign, is_admitted
 from secure_pfnas.runtime.topics import OFFLINE, ONLINE
@@ -60,56 +57,6 @@ SMALL = (
     "deadlines.training_s=30",
 )
 """Eight devices and three rounds on digits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """What a performance left behind.
-
-    Args:
-        federation: Its terms.
-        folder: The server's run folder.
-        outcome: The last round's.
-        journal: What was captured.
-        witness: What the owners know.
-        admitted: Impostor → whether it was let in.
-    """
-
-    federation: Federation
-    folder: Path
-    outcome: Outcome
-    journal: Journal
-    witness: Witness
-    admitted: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def seen(self) -> observe.RunSeen:
-        """The server's own records."""
-        return observe.run(self.folder)
-
-    def wanted(self) -> list[Needle]:
-        """Return what nobody but its device may hold."""
-        planted, quantizer = self.witness.planted, self.federation.quantizer
-        found = [needle for canary in planted for needle in needles(canary, quantizer)]
-        return [*found, *secret_needles(sorted(self.witness.secrets))]
-
-    def wanted_at_broker(self) -> list[Needle]:
-        """Return what the broker may not read: that, and what the server sends."""
-        sent = [n for canary in self.witness.planted for n in received_needles(canary)]
-        return [*self.wanted(), *sent]
-
-    def at_broker(self) -> Iterator[tuple[str, bytes]]:
-        """Return every payload that passed, named by its topic."""
-        return ((seen.topic, seen.payload) for seen in self.journal.observations)
-
-    def at_server(self) -> Iterator[tuple[str, bytes]]:
-        """Return every plaintext the server read or wrote, and every file of its folder."""
-        for body in self.journal.bodies:
-            yield f"{body.kind} from {body.sender} in round {body.round}", body.data
-        for path in sorted(self.folder.rglob("*")):
-            place = path.relative_to(self.folder)
-            if path.is_file() and place.parts[0] != "devices":
-                yield str(place), path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +111,7 @@ class Stage:
         number = 1 + sum(1 for path in self.folder.glob("play-*") if path.is_dir())
         folder = self.folder / f"play-{number:02d}"
         if ledgers_of is not None:
-            _bring_ledgers(ledgers_of.folder / "devices", folder / "run" / "devices")
+            bring_ledgers(ledgers_of.folder / "devices", folder / "run" / "devices")
         cast = _Cast(
             federation,
             folder,
@@ -271,23 +218,6 @@ class _Cast:
             framed=framed,
             words=frozenset({ONLINE, OFFLINE, HELLO}),
             bodies=tuple(self.witness.bodies),
-            ledgers=_ledgers(self.run / "devices"),
+            ledgers=granted_ledgers(self.run / "devices"),
         )
         return Play(self.federation, self.run, outcome, journal, self.witness, admitted)
-
-
-def _ledgers(folder: Path) -> dict[str, Ledger]:
-    """Read the ledgers that the devices' owners grant: here, all of them."""
-    found: dict[str, Ledger] = {}
-    for path in sorted(folder.glob("*/ledger.sqlite")):
-        with LedgerFile(path) as file:
-            found[path.parent.name] = file.load()
-    return found
-
-
-def _bring_ledgers(source: Path, target: Path) -> None:
-    """Give new devices the ledgers of earlier ones, and nothing else of theirs."""
-    for path in sorted(source.glob("*/ledger.sqlite*")):
-        place = target / path.parent.name
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, place / path.name)

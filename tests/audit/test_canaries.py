@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_pfnas.audit.canaries import (
-    RUN,
     magnitude,
     needles,
     plant,
     received_needles,
-    search,
     secret_needles,
 )
+from secure_pfnas.audit.search import RUN, search
 from secure_pfnas.privacy.clipping import clip
 from secure_pfnas.privacy.quantize import BITS, Quantizer
 from secure_pfnas.wire.randomness import SeededStream

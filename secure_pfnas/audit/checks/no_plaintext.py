@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from secure_pfnas.audit.canaries import FALSE_ALARM_BITS, Needle, search
 from secure_pfnas.audit.findings import Finding, judged, unseen
+from secure_pfnas.audit.search import FALSE_ALARM_BITS, Needle, search
 
 NAME = "no_plaintext"
 
