@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from types import TracebackType
 from typing import Self
 
 from secure_pfnas.errors import ExitCode, Rejected, UserError
@@ -206,12 +205,7 @@ class MqttLink:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _end(self, farewell: Callable[[], None]) -> None:

@@ -143,9 +143,8 @@ def narrow(monkeypatch):
     monkeypatch.setattr(guarded, "BACKLOG_LIMIT", 256 * KIB)
 
 
-def test_a_device_that_reads_nothing_loses_messages_and_slows_nobody(
-    embedded, topics, until, narrow
-):
+@pytest.mark.usefixtures("narrow")
+def test_a_device_that_reads_nothing_loses_messages_and_slows_nobody(embedded, topics, until):
     lazy = embedded.plain_socket("dev-lazy")
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     wanted = topics.frames("dev-lazy", "down").encode()
@@ -159,7 +158,8 @@ def test_a_device_that_reads_nothing_loses_messages_and_slows_nobody(
     lazy.close()
 
 
-def test_a_server_that_reads_slowly_slows_its_devices_and_loses_nothing(embedded, until, narrow):
+@pytest.mark.usefixtures("narrow")
+def test_a_server_that_reads_slowly_slows_its_devices_and_loses_nothing(embedded, until):
     release, count = threading.Event(), []
 
     def dawdle(_sender, payload):

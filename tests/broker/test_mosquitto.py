@@ -108,7 +108,8 @@ def installed():
 
 @pytest.mark.mosquitto
 @pytest.mark.broker
-def test_a_port_in_use_is_one_line_that_says_why(installed, credentials, tmp_path):
+@pytest.mark.usefixtures("installed")
+def test_a_port_in_use_is_one_line_that_says_why(credentials, tmp_path):
     # A socket that is bound but does not listen: nobody else can have the port.
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -120,7 +121,8 @@ def test_a_port_in_use_is_one_line_that_says_why(installed, credentials, tmp_pat
 
 @pytest.mark.mosquitto
 @pytest.mark.broker
-def test_it_runs_as_a_context_and_can_be_killed(installed, credentials, tmp_path):
+@pytest.mark.usefixtures("installed")
+def test_it_runs_as_a_context_and_can_be_killed(credentials, tmp_path):
     broker = MosquittoBroker(credentials, tmp_path, federation="clinic")
     with broker as address:
         assert address.port > 0
@@ -131,7 +133,8 @@ def test_it_runs_as_a_context_and_can_be_killed(installed, credentials, tmp_path
 
 @pytest.mark.mosquitto
 @pytest.mark.broker
-def test_it_is_supervised_until_told_to_leave(installed, new_authority, tmp_path):
+@pytest.mark.usefixtures("installed")
+def test_it_is_supervised_until_told_to_leave(new_authority, tmp_path):
     authority = new_authority(tmp_path / "certs")
     files = authority.issue("broker", PartyRole.BROKER, now=datetime.now(UTC))
     authority.issue("dev-a", PartyRole.DEVICE, now=datetime.now(UTC))
@@ -150,7 +153,8 @@ def test_it_is_supervised_until_told_to_leave(installed, new_authority, tmp_path
 
 @pytest.mark.mosquitto
 @pytest.mark.broker
-def test_a_supervised_broker_that_dies_is_one_line(installed, credentials, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("installed")
+def test_a_supervised_broker_that_dies_is_one_line(credentials, tmp_path, monkeypatch):
     monkeypatch.setattr(mosquitto, "WATCH_S", 0.01)
     broker = MosquittoBroker(credentials, tmp_path, federation="clinic")
     what = mistake(lambda: supervise(broker, on_ready=lambda _address: broker.kill()))

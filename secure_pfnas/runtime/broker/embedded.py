@@ -133,12 +133,7 @@ class EmbeddedBroker:
     def __enter__(self) -> BrokerAddress:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def _serve(self, listener: socket.socket) -> None:
