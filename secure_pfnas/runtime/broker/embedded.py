@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import FrameType, TracebackType
+from types import FrameType
 
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import BrokerAddress
