@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         obey_leash()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupted)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, _interrupted)
     try:
         return _dispatch(words)
     except UserError as error:
