@@ -17,7 +17,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(RUNTIME)  ## run a private federation on this machine (ARGS="--rounds 4" to change it)
-	$(RUN) -m secure_pfnas demo $(ARGS)
+	@$(RUN) -m secure_pfnas demo $(ARGS)
 
 test: $(DEVELOPMENT)  ## run the tests, with coverage
 	$(RUN) -m pytest -m "not soak" -n 2 --dist loadfile --cov --cov-report=term $(ARGS)

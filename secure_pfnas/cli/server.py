@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime
 
@@ -34,6 +35,7 @@ from secure_pfnas.runtime.summary import over, summarise, write
 from secure_pfnas.runtime.terms import prepared
 
 app = typer.Typer(add_completion=False)
+log = logging.getLogger(__name__)
 
 
 @app.command(
@@ -63,7 +65,9 @@ def server(
             RunStore(out, federation, resume=resume) as store,
             Progress(out, rounds),
         ):
+            log.info("serving, settings %s, resumed: %s", federation.settings.digest[:16], resume)
             serve(federation, store, bus)
+            log.info("served")
     summary = summarise(
         out,
         dataset=None,

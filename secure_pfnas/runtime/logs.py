@@ -65,7 +65,7 @@ def log_to(path: Path | None, process: str, level: int = logging.INFO) -> Genera
     Args:
         path: Made with the first line, if its folder is there; ``None`` is standard error.
         process: Which process says so.
-        level: The least level that is kept.
+        level: The least level that is kept of our own lines; of others', warnings.
     """
 
     def signed(_l: object, _m: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -90,15 +90,15 @@ def log_to(path: Path | None, process: str, level: int = logging.INFO) -> Genera
         logging.StreamHandler() if path is None else _Quiet(path, delay=True, encoding="utf-8")
     )
     handler.setFormatter(formatter)
-    root = logging.getLogger()
-    before = root.level
+    root, ours = logging.getLogger(), logging.getLogger(__name__.partition(".")[0])
+    before = ours.level
     root.addHandler(handler)
-    root.setLevel(level)
+    ours.setLevel(level)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        root.setLevel(before)
+        ours.setLevel(before)
         handler.close()
 
 
