@@ -52,6 +52,7 @@ from secure_pfnas.roles.records import (
     TaskRefused,
 )
 from secure_pfnas.roles.release import quantised, release_reward, release_update, reserve
+from secure_pfnas.roles.shared_model import check_model
 from secure_pfnas.secagg.client import ClientRound, join
 from secure_pfnas.secagg.messages import CommitRequest, Member, RevealRequest, Roster, rid
 from secure_pfnas.wire.codec import Message
@@ -225,7 +226,7 @@ class Client:
             slot_sizes=self._federation.slot_sizes,
             layout_digest=self._federation.layout.digest,
         )
-        weights = self._checked_weights(own, task)
+        weights = self._checked_weights(roster, own, task)
         self._keyring.discard(own.prekey.sequence)
         self._last_round = roster.round
         self._round = None
@@ -247,7 +248,7 @@ class Client:
         check_seal_public(roster.server_seal_public, self._server)
         return roster
 
-    def _checked_weights(self, own: Member, task: Task) -> NDArray[np.float32]:
+    def _checked_weights(self, roster: Roster, own: Member, task: Task) -> NDArray[np.float32]:
         """Check the task against the device's own space, caps and layout."""
         federation = self._federation
         if not federation.space.contains(task.architecture):
@@ -261,6 +262,7 @@ class Client:
         weights = np.frombuffer(task.weights, dtype="<f4").astype(np.float32)
         if not bool(np.isfinite(weights).all()):
             raise Rejected(DropReason.NOT_FINITE, "weights")
+        check_model(federation.layout, roster, own, weights)
         return weights
 
     def _computed(self, job: str, result: TrainingResult | None, now_ms: int) -> list[Effect]:

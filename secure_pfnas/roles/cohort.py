@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.registry import Registry
+from secure_pfnas.roles.shared_model import model_digests
 from secure_pfnas.secagg.messages import Member, Roster
 from secure_pfnas.secagg.roster import make_roster
 
@@ -47,10 +49,20 @@ def draw_cohort(
     federation: Federation,
     registry: Registry,
     agents: Agents,
+    vector: NDArray[np.float32],
+    *,
     round_number: int,
     server_seal_public: bytes,
 ) -> Cohort:
     """Choose the members, draw their architectures, spend their keys and write the roster.
+
+    Args:
+        federation: The terms.
+        registry: Who can be asked.
+        agents: Who chooses.
+        vector: The supernet that everybody is sent parts of.
+        round_number: The round's.
+        server_seal_public: What the members seal to.
 
     Raises:
         CoverageError: The members cannot cover each other's slots.
@@ -70,13 +82,15 @@ def draw_cohort(
         need=need(federation),
         rng=rng,
     )
+    members = [_member(federation, registry, name, architectures[name]) for name in names]
     roster = make_roster(
         federation=federation.name,
         round=round_number,
         layout_digest=federation.layout.digest,
         terms=federation.policy,
-        members=[_member(federation, registry, name, architectures[name]) for name in names],
+        members=members,
         server_seal_public=server_seal_public,
+        parameters=model_digests(federation.layout, vector, members),
     )
     return Cohort(
         roster=roster,

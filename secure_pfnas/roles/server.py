@@ -167,8 +167,9 @@ class Server:
                 self._federation,
                 self._registry,
                 self._agents,
-                number,
-                self._endpoint.seal_public,
+                self._vector,
+                round_number=number,
+                server_seal_public=self._endpoint.seal_public,
             )
         except (CoverageError, ValueError):
             return self._skip(AbortReason.PLAN_REFUSED, now_ms)

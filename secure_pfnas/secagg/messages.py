@@ -95,7 +95,7 @@ class Roster(Message):
     members: Annotated[tuple[Member, ...], Field(max_length=MEMBERS_MAX)]
     committee: Annotated[tuple[Cid, ...], Field(max_length=COMMITTEE_MAX)]
     server_seal_public: Annotated[bytes, Field(max_length=4 * KIB)]
-    parameters: Annotated[bytes, Field(max_length=64 * KIB)] = b""
+    parameters: Annotated[bytes, Field(max_length=32 * SLOTS_MAX)] = b""
 
     @property
     def terms(self) -> ClientPolicy:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from secure_pfnas.learning.jobs import TrainingResult
 from secure_pfnas.nas.space import Architecture
+from secure_pfnas.nas.subnet import gather
 from secure_pfnas.roles.client import Client
 from secure_pfnas.roles.cohort import Cohort
 from secure_pfnas.roles.events import (
@@ -26,10 +27,12 @@ from secure_pfnas.roles.federation import Federation, seeded
 from secure_pfnas.roles.messages import Task
 from secure_pfnas.roles.records import PeerDropped, TaskRefused
 from secure_pfnas.roles.server import Server
+from secure_pfnas.roles.shared_model import model_digests
 from secure_pfnas.runtime.faults import header_of
 from secure_pfnas.runtime.parties import EPOCH, EPOCH_MS, endpoint_of
 from secure_pfnas.runtime.population import SERVER, device_names
-from secure_pfnas.secagg.messages import Roster, rid
+from secure_pfnas.secagg.messages import Member, Roster, rid
+from secure_pfnas.secagg.parameters import ClientPolicy
 from secure_pfnas.secagg.roster import make_roster
 from secure_pfnas.wire.codec import Message
 from secure_pfnas.wire.envelope import Endpoint, Header
@@ -227,20 +230,25 @@ class Hall:
             now_ms=self.now_ms,
         )
 
-    def remade(self, **changes: Any) -> Roster:
-        """Make the round's roster again with other terms, members or digest."""
-        roster = self.roster
+    def remade(self, roster: Roster | None = None, **changes: Any) -> Roster:
+        """Make the round's roster, or another, again with other terms, members or digests."""
+        roster = roster or self.roster
+        terms = {f.name: changes.pop(f.name) for f in fields(ClientPolicy) if f.name in changes}
+        members = changes.get("members", roster.members)
         given: dict[str, Any] = {
             "federation": roster.federation,
             "round": roster.round,
             "layout_digest": roster.layout_digest,
-            "members": roster.members,
+            "members": members,
             "server_seal_public": roster.server_seal_public,
-            "terms": self.terms.policy,
+            "terms": replace(self.terms.policy, **terms),
+            "parameters": self.digests(members),
         }
-        terms = {k: changes.pop(k) for k in list(changes) if k not in given}
-        given["terms"] = replace(given["terms"], **terms)
-        return make_roster(**{**given, **changes})
+        return make_roster(**(given | changes))
+
+    def digests(self, members: Iterable[Member]) -> bytes:
+        """Fix the weights that the server would send these members."""
+        return model_digests(self.terms.layout, self.server._vector, members)
 
     def task(
         self,
@@ -252,11 +260,13 @@ class Hall:
         """Write the task that the server would give a device, but for what is given."""
         roster = roster or self.roster
         own = next(member for member in roster.members if member.cid == name)
-        size = 4 * self.terms.layout.size(own.slots)
+        if weights is None:
+            packed = gather(self.terms.layout, self.server._vector, own.slots)
+            weights = packed.astype("<f4").tobytes()
         return Task(
             roster=roster.encode(),
             architecture=architecture or self.cohort.architectures[name],
-            weights=bytes(size) if weights is None else weights,
+            weights=weights,
         )
 
     def assign(self, name: str, task: Task, **given: Any) -> list[Effect]:

@@ -21,7 +21,6 @@ from secure_pfnas.roles.records import (
 from secure_pfnas.runtime.population import SERVER
 from secure_pfnas.secagg.messages import CommitRequest, Roster, Upload
 from secure_pfnas.secagg.parameters import Suite
-from secure_pfnas.secagg.roster import make_roster
 from secure_pfnas.wire.identity import PartyRole
 from tests.roles.hall import Hall, hall, identity, of
 from tests.simulation.village import federation
@@ -177,6 +176,21 @@ def test_weights_of_another_length_are_refused(gathered, extra):
     assert refuses(gathered, DEV, gathered.assign(DEV, task)) == "wrong_length"
 
 
+def test_weights_other_than_the_rosters_are_refused(gathered):
+    """A model made for one device would bring its own update out of the sum."""
+    weights = np.frombuffer(gathered.task(DEV).weights, "<f4").copy()
+    weights[0] += 1
+    crafted = gathered.task(DEV, weights=weights.tobytes())
+    assert refuses(gathered, DEV, gathered.assign(DEV, crafted)) == "wrong_digest"
+
+
+@pytest.mark.parametrize("digests", [b"", bytes(31), bytes(32)])
+def test_a_roster_that_does_not_fix_every_slots_weights_is_refused(gathered, digests):
+    roster = gathered.remade(parameters=digests)
+    task = gathered.task(DEV, roster)
+    assert refuses(gathered, DEV, gathered.assign(DEV, task)) == "wrong_digest"
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(gathered, poison):
     weights = np.frombuffer(gathered.task(DEV).weights, "<f4").copy()
@@ -219,17 +233,11 @@ def test_a_task_for_an_old_round_is_refused(hall):
 def renewed(house: Hall, task, key):
     """Make the task's roster again, the same round, with an unused key of the device."""
     roster = Roster.decode(task.roster)
-    return make_roster(
-        federation=roster.federation,
-        round=roster.round,
-        layout_digest=roster.layout_digest,
-        terms=house.terms.policy,
-        members=[
-            member.model_copy(update={"prekey": key}) if member.cid == DEV else member
-            for member in roster.members
-        ],
-        server_seal_public=roster.server_seal_public,
-    )
+    members = [
+        member.model_copy(update={"prekey": key}) if member.cid == DEV else member
+        for member in roster.members
+    ]
+    return house.remade(roster, members=members)
 
 
 def test_a_key_that_has_served_serves_in_no_other_roster(gathered):

@@ -6,7 +6,6 @@ never two survivor sets signed in one round, and never both kinds of share of on
 from __future__ import annotations
 
 from collections import defaultdict
-from hashlib import sha256
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,7 +23,6 @@ from secure_pfnas.secagg.messages import (
     RevealRequest,
     rid,
 )
-from secure_pfnas.secagg.roster import make_roster
 from secure_pfnas.wire.identity import PartyRole
 from tests.roles.hall import Hall, header_of
 from tests.simulation.village import federation, signer
@@ -125,15 +123,7 @@ class HostileServer(RuleBasedStateMachine):
                 member.model_copy(update={"prekey": keys[0]}) if member.cid == DEV else member
                 for member in members
             )
-        roster = make_roster(
-            federation=self.roster.federation,
-            round=number,
-            layout_digest=self.roster.layout_digest,
-            terms=self.house.terms.policy,
-            members=members,
-            server_seal_public=self.roster.server_seal_public,
-            parameters=sha256(bytes([number, fresh])).digest(),
-        )
+        roster = self.house.remade(members=members, round=number)
         self.ask("task", self.house.task(DEV, roster), number)
 
     @rule()

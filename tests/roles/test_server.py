@@ -539,3 +539,19 @@ def test_a_last_life_does_not_wait_for_ever_for_devices_to_take_leave_of(gathere
     gathered.fire("enrol-3")
     gathered.deliver()
     assert [name for name, e in gathered.log if isinstance(e, Finished)][1:] == [SERVER, DEV]
+
+
+def test_a_device_that_was_left_out_and_stays_silent_is_not_asked_again():
+    house = rounds(4)
+    house.gather()
+    house.deliver(lost=lambda x: x.sender == DEV or (x.recipient == DEV and x.kind == "done"))
+    house.fire("train-1")
+    house.deliver(lost=but_hello(DEV))
+    asked = [number for number, s in house.shelf.started.items() if DEV in s.architectures]
+    assert asked == [1]
+    assert house.shelf.outcomes() == ["COMPLETE"] * 4
+
+
+def but_hello(name: str):
+    """Lose a device's greetings too."""
+    return lambda letter: letter.sender == name

@@ -82,7 +82,7 @@ def test_a_timer_set_again_replaces_the_first():
 
 def test_a_killed_process_does_nothing_more_until_it_is_born_again():
     server = Scribe([Send("d", b"early"), SetTimer("end", 9000)], [], [Finished(Complete())])
-    device = Scribe([SetTimer("old", 3000), RoundJoined(1), Send("s", b"never")])
+    device = Scribe([SetTimer("old", 7000), RoundJoined(1), Send("s", b"never")])
     play(server, device, faults=OnceFatal("d"), restart_ms=5000, latency_ms=20)
     assert device.told == [(0, Started()), (5000, Started())]
     assert server.told == [(0, Started()), (20, Departed("d")), (9000, TimerFired("end"))]
