@@ -31,7 +31,7 @@ class Layer(Protocol):
         """Return the ordinary layer of ``arch``; its values do not matter."""
         ...
 
-    def macs(self, positions: int) -> Quantity:
+    def macs(self, positions: Quantity) -> Quantity:
         """Return its multiply-accumulates at ``positions`` places of its output."""
         ...
 
@@ -88,9 +88,45 @@ class Conv:
             bias=False,
         )
 
-    def macs(self, positions: int) -> Quantity:
+    def macs(self, positions: Quantity) -> Quantity:
         """Return its multiply-accumulates at ``positions`` places of its output."""
         return self.inputs * self.outputs * self.kernel * self.kernel * positions
+
+
+@dataclass(frozen=True, slots=True)
+class Depthwise:
+    """A square convolution of each channel by itself; without bias, padded like ``Conv``.
+
+    Under Opacus its per-example gradients cost far more than a plain convolution's: see
+    docs/spaces.md.
+    """
+
+    channels: Quantity
+    kernel: Quantity
+    stride: int = 1
+
+    def tensors(self) -> Mapping[str, Elastic]:
+        """Return the weight ``(channels, 1, kernel, kernel)``; He initialisation."""
+        side = Axis(self.kernel, centre=True)
+        axes = (Axis(self.channels), Axis(Quantity.constant(1)), side, side)
+        return {"weight": Elastic(axes, 0.0, math.sqrt(2) / self.kernel.maximum)}
+
+    def build(self, arch: Architecture) -> nn.Conv2d:
+        """Return the convolution of ``arch``."""
+        kernel, channels = self.kernel(arch), self.channels(arch)
+        return nn.Conv2d(
+            channels,
+            channels,
+            kernel,
+            stride=self.stride,
+            padding=kernel // 2,
+            groups=channels,
+            bias=False,
+        )
+
+    def macs(self, positions: Quantity) -> Quantity:
+        """Return its multiply-accumulates at ``positions`` places of its output."""
+        return self.channels * self.kernel * self.kernel * positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +138,20 @@ class GroupNorm:
 
     channels: Quantity
     group: int = 8
+    scale: float = 1.0
+    """Of the initial values. 0 at the end of a residual branch makes the block an identity."""
 
     def tensors(self) -> Mapping[str, Elastic]:
-        """Return scale (ones) and shift (zeros)."""
+        """Return scale and shift (zeros)."""
         axes = (Axis(self.channels),)
-        return {"weight": Elastic(axes, 1.0, 0.0), "bias": Elastic(axes, 0.0, 0.0)}
+        return {"weight": Elastic(axes, self.scale, 0.0), "bias": Elastic(axes, 0.0, 0.0)}
 
     def build(self, arch: Architecture) -> nn.GroupNorm:
         """Return the normalisation of ``arch``."""
         channels = self.channels(arch)
         return nn.GroupNorm(channels // self.group, channels)
 
-    def macs(self, positions: int) -> Quantity:  # noqa: ARG002  # the protocol's signature
+    def macs(self, positions: Quantity) -> Quantity:  # noqa: ARG002  # the protocol's signature
         """Return 0: normalisation is left out of the count, as is usual."""
         return Quantity.constant(0)
 
@@ -124,10 +162,12 @@ class Linear:
 
     inputs: Quantity
     outputs: Quantity
+    gain: float = 1.0
+    """Of the initial values. 0 at the end of a residual branch makes the block an identity."""
 
     def tensors(self) -> Mapping[str, Elastic]:
-        """Return the weight ``(outputs, inputs)``, variance ``1 / inputs``, and a zero bias."""
-        deviation = math.sqrt(1 / self.inputs.maximum)
+        """Return the weight ``(outputs, inputs)``, variance gain² / inputs, and a zero bias."""
+        deviation = self.gain * math.sqrt(1 / self.inputs.maximum)
         return {
             "weight": Elastic((Axis(self.outputs), Axis(self.inputs)), 0.0, deviation),
             "bias": Elastic((Axis(self.outputs),), 0.0, 0.0),
@@ -137,6 +177,6 @@ class Linear:
         """Return the layer of ``arch``."""
         return nn.Linear(self.inputs(arch), self.outputs(arch))
 
-    def macs(self, positions: int) -> Quantity:
+    def macs(self, positions: Quantity) -> Quantity:
         """Return its multiply-accumulates at ``positions`` places of its output."""
         return self.inputs * self.outputs * positions

@@ -3,7 +3,8 @@
 Rules of this file:
     * A space is a frozen value: equal arguments give equal spaces. There is no active subnet; an
       architecture is always an argument.
-    * A space declares its parts once. Shapes, slots, subnets and costs are derived from them.
+    * A space declares its steps once, in ``describe``. Shapes, slots, subnets and costs are
+      derived from them. (``parts`` and ``operations`` may be overridden instead.)
     * An architecture is an option index per decision; its code is a mixed-radix number, the first
       decision most significant.
 """
@@ -22,10 +23,19 @@ from torch import nn
 
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.nas.elastic import Elastic
+from secure_pfnas.nas.flow import Flow
 from secure_pfnas.nas.layers import Operation, Part
 from secure_pfnas.nas.quantity import Architecture, Quantity
 
-__all__ = ["Architecture", "Decision", "SearchSpace"]
+__all__ = ["Architecture", "Decision", "SearchSpace", "under"]
+
+
+def under(layers: Mapping[str, nn.Module], path: str) -> dict[str, nn.Module]:
+    """Return the layers below ``path``, by the rest of their paths."""
+    prefix = f"{path}."
+    inner = layers.items()
+    return {name.removeprefix(prefix): x for name, x in inner if name.startswith(prefix)}
+
 
 COLOURS = (1, 3)
 """Numbers of channels an image may have."""
@@ -80,15 +90,26 @@ class SearchSpace(ABC):
                 code=ExitCode.DATA,
             )
 
-    @cached_property
-    @abstractmethod
-    def parts(self) -> Mapping[str, Part]:
-        """The elastic layers by their path in the built module, inputs first."""
+    def describe(self, flow: Flow) -> None:
+        """Declare the network, from the image that ``flow`` starts with to the logits."""
+        raise NotImplementedError(f"{self.name} declares neither a flow nor its parts")
 
     @cached_property
-    @abstractmethod
+    def _flow(self) -> Flow:
+        channels, height, width = (Quantity.constant(extent) for extent in self.input_shape)
+        flow = Flow(channels, height, width)
+        self.describe(flow)
+        return flow
+
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The elastic layers by their path in the built module, inputs first."""
+        return self._flow.parts
+
+    @cached_property
     def operations(self) -> tuple[Operation, ...]:
         """The steps of a forward pass, for the cost model."""
+        return tuple(self._flow.operations)
 
     @abstractmethod
     def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:

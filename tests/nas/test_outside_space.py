@@ -37,7 +37,7 @@ class LayerNorm:
     def build(self, arch: Architecture) -> nn.LayerNorm:
         return nn.LayerNorm(self.width(arch))
 
-    def macs(self, positions: int) -> Quantity:
+    def macs(self, positions: Quantity) -> Quantity:
         return NONE
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.nas.space import SearchSpace
 from secure_pfnas.nas.spaces.compact_cnn import CompactCNN
+from secure_pfnas.nas.spaces.compact_vit import CompactViT
 
-SPACES: dict[str, type[SearchSpace]] = {CompactCNN.name: CompactCNN}
+SPACES: dict[str, type[SearchSpace]] = {space.name: space for space in (CompactCNN, CompactViT)}
 """Spaces by name; a space from outside the package is registered by adding it here."""
 
 

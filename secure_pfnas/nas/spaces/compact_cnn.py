@@ -104,7 +104,9 @@ class Block:
 
     def operations(self) -> list[Operation]:
         """Return its steps; its caller holds the block's input throughout."""
-        macs = {name: layer.macs(self.after) for name, layer in self.layers().items()}
+        macs = {
+            name: layer.macs(Quantity.constant(self.after)) for name, layer in self.layers().items()
+        }
         held, middle = self.inputs * self.before, self.middle * self.after
         end = self.outputs * self.after
         steps = [
@@ -182,11 +184,11 @@ class CompactCNN(SearchSpace):
         last = self._blocks[-1][0]
         features, head = last.outputs, self.parts["head"].layer
         return (
-            Operation(self.parts["stem"].layer.macs(pixels), stem + channels * pixels),
+            Operation(self.parts["stem"].layer.macs(ONE * pixels), stem + channels * pixels),
             Operation(NONE, stem * 2),  # norm, then ReLU
             *(step for stage in self._blocks for block in stage for step in block.operations()),
             Operation(NONE, features * (last.after + 1)),
-            Operation(head.macs(1), features * (last.after + 1) + self.classes),
+            Operation(head.macs(ONE), features * (last.after + 1) + self.classes),
         )
 
     def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
