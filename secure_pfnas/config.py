@@ -25,7 +25,7 @@ from secure_pfnas.errors import ExitCode, UserError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-COHORT_MAX = 64
+COHORT_MAX = 1000
 DeviceClass = Literal["micro", "edge", "gateway"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
@@ -41,9 +41,7 @@ class FederationSettings(Section):
 
     name: Name = "fed"
     clients: int = Field(default=20, ge=2, le=10_000, description="devices enrolled")
-    cohort: int = Field(
-        default=20, ge=2, le=COHORT_MAX, description="devices asked in a round; all mask each other"
-    )
+    cohort: int = Field(default=20, ge=2, le=COHORT_MAX, description="devices asked in a round")
     rounds: int = Field(default=8, ge=1, le=100_000)
     seed: int = Field(
         default=1, ge=0, le=2**63 - 1, description="partition, initial weights, draws"
@@ -137,6 +135,10 @@ class SecureAggregationSettings(Section):
     )
     update_clip: float = Field(default=5.0, ge=1e-6, le=1000)
     bits: Literal[16, 20, 24] = 20
+    suite: Literal["aes-256-ctr", "chacha20"] = Field(
+        default="aes-256-ctr",
+        description="how masks are made; chacha20 for devices without AES instructions",
+    )
     prekeys: int = Field(
         default=32, ge=1, le=1000, description="single-use keys a device sends at once"
     )
@@ -179,6 +181,12 @@ class Settings(Section):
             raise ValueError(
                 f"federation.cohort is {self.federation.cohort}, more than "
                 f"federation.clients = {self.federation.clients}"
+            )
+        most = (2**32 - 1) // (2**self.secagg.bits - 1)
+        if self.federation.cohort > most:
+            raise ValueError(
+                f"federation.cohort is {self.federation.cohort}; sums of secagg.bits = "
+                f"{self.secagg.bits} hold at most {most}"
             )
         need = max(
             self.secagg.minimum_survivors,

@@ -141,7 +141,7 @@ TABLES = st.fixed_dictionaries(
         "federation": st.fixed_dictionaries(
             {
                 "clients": st.integers(32, 10_000),
-                "cohort": st.integers(2, 64),
+                "cohort": st.integers(2, 256),
                 "rounds": st.sampled_from((1, 8, 100_000)),
             }
         ),

@@ -6,7 +6,9 @@ Rules of this file:
     * A test that finds nothing proves nothing: uniform-looking is necessary, not sufficient.
 
 Reference: Laurent and Massart, Annals of Statistics 28 (2000), for bounds of this kind; the ones
-here are Chernoff's, from the moment generating function of χ².
+here are Chernoff's, from the moment generating function of χ². Massey, "Shift-register synthesis
+and BCH decoding", IEEE Trans. Information Theory 15 (1969); Rueppel, *Analysis and Design of Stream
+Ciphers* (1986), chapter 4, for the distribution of linear complexity.
 """
 
 from __future__ import annotations
@@ -58,3 +60,32 @@ def looks_uniform(words: NDArray[np.uint32], false_alarm: float) -> bool:
     """
     statistic, freedom = bytes_statistic(words)
     return statistic <= freedom or chi_square_tail(statistic, freedom) >= false_alarm
+
+
+def linear_complexity(bits: NDArray[np.uint32]) -> int:
+    """Return the length of the shortest linear feedback shift register that gives ``bits``.
+
+    Whoever sees twice that many bits can foretell all others by solving a linear system: a
+    Mersenne Twister, and any sum of Mersenne Twisters, stops at 19,937.
+
+    Args:
+        bits: Zeros and ones, shape (n,); about n²/16 bytes are touched.
+    """
+    connection, previous, length, gap, history = 1, 1, 0, 1, 0
+    for n, bit in enumerate(bits.tolist()):
+        history = history << 1 | bit  # bit i of this integer is the bit i steps ago
+        if (connection & history).bit_count() & 1:
+            kept = connection
+            connection ^= previous << gap
+            if 2 * length <= n:
+                length, previous, gap = n + 1 - length, kept, 0
+        gap += 1
+    return length
+
+
+def looks_unforeseeable(bits: NDArray[np.uint32], false_alarm: float) -> bool:
+    """Say whether bits pass a test of linear complexity; rejects fair ones at most that often.
+
+    Of the 2ⁿ sequences, (2^(2L+1) + 1)/3 have a complexity of L ≤ n/2 or less.
+    """
+    return 2 * linear_complexity(bits) - len(bits) >= math.log2(false_alarm)

@@ -119,7 +119,7 @@ class Federation:
             collusion=secagg.collusion,
             bits=secagg.bits,
             clip_micro=round(secagg.update_clip * MICRO),
-            suite=Suite.AES_256_CTR if secagg.masking else Suite.NONE,
+            suite=Suite(secagg.suite) if secagg.masking else Suite.NONE,
         )
 
     @cached_property

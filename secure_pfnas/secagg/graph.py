@@ -3,8 +3,9 @@
 Rules of this file:
     * A slot is *offered* if the roster gives it at least m_min members; others carry no bytes.
     * Only members of the same offered slot mask each other. Up to 64 members a slot, everybody
-      masks everybody.
-    * A slot is *open* if it was offered and at least m_min of its members survived.
+      masks everybody; above, each member those near it on a ring (``ring``).
+    * A slot is *open* if it was offered, at least m_min of its members survived, and its ring
+      holds.
     * Of a survivor only self-masks of open slots are opened; of a dropped member only pair
       seeds, with survivors that share an open slot with it. Both parties compute this from the
       roster and the signed survivor set alone; nobody asks for it.
@@ -17,20 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 
-from secure_pfnas.secagg.messages import Roster
-from secure_pfnas.secagg.parameters import GROUP_MAX
+from secure_pfnas.secagg.messages import Roster, rid
+from secure_pfnas.secagg.ring import Ring, place, ring
 
-
-def neighbours(group: tuple[str, ...], cid: str) -> tuple[str, ...]:
-    """Return whom ``cid`` shares masks with in one slot's group: all the others.
-
-    Raises:
-        ValueError: The group is too large for a complete graph.
-    """
-    if len(group) > GROUP_MAX:
-        raise ValueError(f"a slot has {len(group)} members, {GROUP_MAX} is the most")
-    return tuple(peer for peer in group if peer != cid)
+GRAPHS_REMEMBERED = 2
+"""A host of many devices draws one roster's graph for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,43 +36,23 @@ class Graph:
         groups: Every slot any member trains → its members, ascending.
         offered: Each member → its offered slots, ascending.
         partners: Each member → its neighbour → the offered slots they mask together, ascending.
+        rings: Each offered slot whose members do not all mask each other → its ring.
         minimum: m_min.
+        collusion: c.
     """
 
     groups: Mapping[int, tuple[str, ...]]
     offered: Mapping[str, tuple[int, ...]]
     partners: Mapping[str, Mapping[str, tuple[int, ...]]]
+    rings: Mapping[int, Ring]
     minimum: int
+    collusion: int
 
-    @classmethod
-    def of(cls, roster: Roster) -> Graph:
-        """Draw the graph of a roster.
-
-        Raises:
-            ValueError: A slot has too many members.
-        """
-        groups: dict[int, list[str]] = {}
-        for member in roster.members:
-            for slot in member.slots:
-                groups.setdefault(slot, []).append(member.cid)
-        offered: dict[str, list[int]] = {member.cid: [] for member in roster.members}
-        shared: dict[str, dict[str, list[int]]] = {cid: {} for cid in offered}
-        for slot, group in sorted((slot, tuple(group)) for slot, group in groups.items()):
-            if len(group) < roster.minimum_contributors:
-                continue
-            for cid in group:
-                offered[cid].append(slot)
-                for peer in neighbours(group, cid):
-                    shared[cid].setdefault(peer, []).append(slot)
-        return cls(
-            {slot: tuple(group) for slot, group in sorted(groups.items())},
-            {cid: tuple(slots) for cid, slots in offered.items()},
-            {
-                cid: {peer: tuple(slots) for peer, slots in sorted(peers.items())}
-                for cid, peers in shared.items()
-            },
-            roster.minimum_contributors,
-        )
+    @staticmethod
+    def of(roster: Roster) -> Graph:
+        """Draw the graph of a roster; everybody who has the roster draws the same."""
+        members = tuple((member.cid, member.slots) for member in roster.members)
+        return _drawn(rid(roster), members, roster.minimum_contributors, roster.collusion)
 
     def neighbours(self, cid: str) -> tuple[str, ...]:
         """Return everybody ``cid`` shares a pair seed with, ascending."""
@@ -89,7 +64,9 @@ class Graph:
         contributors = {
             slot: tuple(cid for cid in group if cid in alive) for slot, group in self.groups.items()
         }
-        opened = {slot: group for slot, group in contributors.items() if len(group) >= self.minimum}
+        opened = {
+            slot: group for slot, group in contributors.items() if self._opens(slot, group, alive)
+        }
         pairs = {
             cid: tuple(
                 peer
@@ -113,6 +90,10 @@ class Graph:
             pair_peers=pairs,
             dealers={peer: tuple(cids) for peer, cids in dealers.items()},
         )
+
+    def _opens(self, slot: int, group: tuple[str, ...], alive: frozenset[str]) -> bool:
+        drawn = self.rings.get(slot)
+        return len(group) >= self.minimum and (drawn is None or drawn.holds(alive, self.collusion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +120,39 @@ class Openings:
     def closed(self) -> tuple[int, ...]:
         """Slots that members train and that stay closed, ascending."""
         return tuple(slot for slot in self.graph.groups if slot not in self.opened)
+
+
+@lru_cache(maxsize=GRAPHS_REMEMBERED)
+def _drawn(
+    identity: bytes, members: tuple[tuple[str, tuple[int, ...]], ...], minimum: int, collusion: int
+) -> Graph:
+    groups: dict[int, list[str]] = {}
+    for cid, slots in members:
+        for slot in slots:
+            groups.setdefault(slot, []).append(cid)
+    places = {cid: place(identity, cid) for cid, _ in members}
+    rings: dict[int, Ring] = {}
+    offered: dict[str, list[int]] = {cid: [] for cid, _ in members}
+    shared: dict[str, dict[str, list[int]]] = {cid: {} for cid in offered}
+    for slot, group in sorted(groups.items()):
+        if len(group) < minimum:
+            continue
+        for cid in group:
+            offered[cid].append(slot)
+        drawn = ring(sorted(group, key=places.__getitem__), collusion)
+        if drawn is not None:
+            rings[slot] = drawn
+        for a, b in drawn.pairs() if drawn else combinations(group, 2):
+            shared[a].setdefault(b, []).append(slot)
+            shared[b].setdefault(a, []).append(slot)
+    return Graph(
+        {slot: tuple(group) for slot, group in sorted(groups.items())},
+        {cid: tuple(slots) for cid, slots in offered.items()},
+        {
+            cid: {peer: tuple(slots) for peer, slots in sorted(peers.items())}
+            for cid, peers in shared.items()
+        },
+        rings,
+        minimum,
+        collusion,
+    )

@@ -1,17 +1,19 @@
-"""Masks: the AES-256-CTR keystream of a seed, added to runs of a vector in Z_2**32.
+"""Masks: the keystream of a seed, added to runs of a vector in Z_2**32.
 
 Rules of this file:
-    * A seed is fresh for one (pair, round) or one (client, slot, round) and is used as the AES
-      key itself; the counter starts at 2 under an all-zero prefix.
+    * A seed is fresh for one (pair, round) or one (client, slot, round) and is used as the key
+      itself: of AES-256-CTR, whose counter starts at 2 under an all-zero prefix, or of ChaCha20,
+      whose counter starts at 0 under an all-zero nonce.
     * A pair has one keystream, laid over the offered slots both train, ascending. Revealing the
       seed reveals all of it, which is no more than a keystream for each slot would: pair seeds
       are opened whole or not at all. What stays closed is kept by self-masks, one a slot.
     * No mask is ever stored: it lives in a cache-sized buffer for the time of one addition.
 
-The keystream is read through AES-GCM, whose encryption of zeros is exactly that CTR keystream:
+The AES keystream is read through AES-GCM, whose encryption of zeros is exactly that CTR keystream:
 OpenSSL has its widest kernels (VAES) there, about twice as fast as its plain CTR.
 
-Reference: NIST SP 800-38A section 6.5 (CTR), SP 800-38D section 7.1 (GCTR from inc32(J0)).
+Reference: NIST SP 800-38A section 6.5 (CTR), SP 800-38D section 7.1 (GCTR from inc32(J0));
+RFC 8439 section 2.4 (ChaCha20).
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def add_masks(total: NDArray[np.uint32], streams: Iterable[Stream], suite: Suite
         return
     work: dict[int, list[tuple[CipherContext, np.ufunc, list[Run]]]] = {}
     for stream in streams:
-        keystream = Cipher(algorithms.AES(stream.seed), modes.GCM(bytes(12))).encryptor()
+        keystream = _keystream(stream.seed, suite)
         combine = np.subtract if stream.negate else np.add
         for block, pieces in _by_block(stream.runs).items():
             work.setdefault(block, []).append((keystream, combine, pieces))
@@ -110,6 +112,13 @@ def add_masks(total: NDArray[np.uint32], streams: Iterable[Stream], suite: Suite
                 part = total[start:stop]
                 combine(part, words[used : used + part.size], out=part)
                 used += part.size
+
+
+def _keystream(seed: bytes, suite: Suite) -> CipherContext:
+    """Return what turns zeros into the seed's keystream."""
+    if suite is Suite.CHACHA20:
+        return Cipher(algorithms.ChaCha20(seed, bytes(16)), None).encryptor()
+    return Cipher(algorithms.AES(seed), modes.GCM(bytes(12))).encryptor()
 
 
 def _by_block(runs: Sequence[Run]) -> dict[int, list[Run]]:

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 COMMITTEE_MAX = 31
 GROUP_MAX = 64
+"""The most members of a slot that all mask each other; larger slots have a sparse graph."""
 MODULUS_BITS = 32
 
 
@@ -24,6 +25,7 @@ class Suite(StrEnum):
     """How masks are expanded. ``NONE`` is NON-PRIVATE: the protocol runs, nothing is masked."""
 
     AES_256_CTR = "aes-256-ctr"
+    CHACHA20 = "chacha20"
     NONE = "none"
 
 
@@ -37,7 +39,7 @@ class ClientPolicy:
         collusion: c, roster members assumed to share what they know with the server (>= 0).
         bits: Bits of one quantised value (1 to 31); a roster must state exactly these.
         clip_micro: L2 clipping norm in millionths; a roster may state less, never more.
-        suite: How masks are expanded.
+        suite: How masks are expanded; a roster must state exactly this, or mask where it is NONE.
 
     Raises:
         ValueError: The numbers contradict each other.
@@ -71,7 +73,7 @@ class ClientPolicy:
             and self.collusion >= pinned.collusion
             and self.bits == pinned.bits
             and self.clip_micro <= pinned.clip_micro
-            and (self.masking or not pinned.masking)
+            and (self.suite is pinned.suite or not pinned.masking)
         )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import chain
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.secagg.graph import Graph
@@ -129,4 +128,5 @@ def _check_unique(members: tuple[Member, ...]) -> None:
         own = (member.prekey.mask_public, member.prekey.seal_public)
         if own[0] == own[1] or not keys.isdisjoint(own):
             raise Rejected(DropReason.DUPLICATE_KEY, "a key stands twice", peer=member.cid)
-        previous, keys = member.cid, set(chain(keys, own))
+        previous = member.cid
+        keys.update(own)

@@ -62,7 +62,9 @@ def fleets(draw) -> Fleet:
         collusion=collusion,
         bits=draw(st.sampled_from((1, 16, 20, 24, 28))),
         clip_micro=1,
-        suite=draw(st.sampled_from((Suite.AES_256_CTR,) * 7 + (Suite.NONE,))),
+        suite=draw(
+            st.sampled_from((Suite.AES_256_CTR,) * 5 + (Suite.CHACHA20,) * 2 + (Suite.NONE,))
+        ),
     )
     slots = {cid: np.flatnonzero(row).tolist() for cid, row in zip(devices, held, strict=True)}
     sizes = dict(enumerate(rng.integers(1, 70, slot_count).tolist()))

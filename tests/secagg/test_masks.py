@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from secure_pfnas.audit.statistics import (
+    FALSE_ALARM,
+    linear_complexity,
+    looks_unforeseeable,
+    looks_uniform,
+)
 from secure_pfnas.secagg.masks import BLOCK, Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.parameters import Suite
 
@@ -13,50 +19,52 @@ AES = Suite.AES_256_CTR
 SEED = bytes(range(32))
 
 
-def keystream(seed: bytes, words: int) -> np.ndarray:
-    """The definition, straight from CTR: the counter block starts at 2."""
+SUITES = pytest.mark.parametrize("suite", [Suite.AES_256_CTR, Suite.CHACHA20])
+
+
+def keystream(seed: bytes, words: int, suite: Suite = AES) -> np.ndarray:
+    """The definition: AES-CTR from counter block 2, or ChaCha20 from block 0 and nonce 0."""
     counter = (2).to_bytes(16, "big")
-    cipher = Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor()
-    return np.frombuffer(cipher.update(bytes(4 * words)), "<u4")
+    cipher = Cipher(algorithms.AES(seed), modes.CTR(counter))
+    if suite is Suite.CHACHA20:
+        cipher = Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None)
+    return np.frombuffer(cipher.encryptor().update(bytes(4 * words)), "<u4")
 
 
-def linear_complexity(bits: np.ndarray) -> int:
-    """Berlekamp and Massey over GF(2), on integers as bit vectors."""
-    connection, previous, length, gap, history = 1, 1, 0, 1, 0
-    for n, bit in enumerate(bits.tolist()):
-        history = history << 1 | bit  # bit i is the bit i steps ago
-        if (connection & history).bit_count() & 1:
-            kept = connection
-            connection ^= previous << gap
-            if 2 * length <= n:
-                length, previous, gap = n + 1 - length, kept, 0
-        gap += 1
-    return length
+def test_chacha20_is_that_of_its_standard():
+    """RFC 8439, appendix A.1, test vector 1: key, nonce and counter zero."""
+    total = np.zeros(16, np.uint32)
+    add_masks(total, [Stream(bytes(32), [(0, 16)])], Suite.CHACHA20)
+    assert (
+        total.astype("<u4").tobytes().hex().startswith("76b8e0ada0f13d90405d6ae55386bd28bdd219b8")
+    )
 
 
-def masked_constant(words: int, neighbours: int) -> np.ndarray:
+def masked_constant(words: int, neighbours: int, suite: Suite) -> np.ndarray:
     total = np.full(words, 7, np.uint32)
     streams = (
         Stream(bytes([number]) * 32, [(0, words)], negate=bool(number % 2))
         for number in range(neighbours)
     )
-    add_masks(total, streams, AES)
+    add_masks(total, streams, suite)
     return total
 
 
+@SUITES
 @pytest.mark.parametrize("words", [1, 5, BLOCK, BLOCK + 1, 200_003])
-def test_a_mask_is_the_ctr_keystream_of_its_seed(words: int):
+def test_a_mask_is_the_keystream_of_its_seed(words: int, suite: Suite):
     total = np.zeros(words, np.uint32)
-    add_masks(total, [Stream(SEED, [(0, words)])], AES)
-    assert np.array_equal(total, keystream(SEED, words))
+    add_masks(total, [Stream(SEED, [(0, words)])], suite)
+    assert np.array_equal(total, keystream(SEED, words, suite))
 
 
-def test_one_keystream_runs_on_over_separate_runs():
+@SUITES
+def test_one_keystream_runs_on_over_separate_runs(suite: Suite):
     total = np.zeros(150_000, np.uint32)
     runs = [(3, 40), (50, 50), (60, 61), (70, 140_000), (140_001, 150_000)]
-    add_masks(total, [Stream(SEED, runs)], AES)
+    add_masks(total, [Stream(SEED, runs)], suite)
     covered = np.concatenate([np.arange(*run) for run in runs])
-    assert np.array_equal(total[covered], keystream(SEED, covered.size))
+    assert np.array_equal(total[covered], keystream(SEED, covered.size, suite))
     assert not total[np.setdiff1d(np.arange(150_000), covered)].any()
 
 
@@ -82,23 +90,17 @@ def test_adjacent_slots_are_one_run():
     assert packing.runs(()) == []
 
 
-def test_masked_constants_look_uniform():
-    """Bytes: chi-square per degree of freedom near 1 (sd 0.09). Lowest bits: balanced."""
-    masked = masked_constant(1 << 18, 9)
-    counts = np.bincount(masked.view(np.uint8), minlength=256)
-    expected = counts.sum() / 256
-    assert 0.6 < ((counts - expected) ** 2 / expected).sum() / 255 < 1.4
+@SUITES
+def test_masked_constants_look_uniform(suite: Suite):
+    masked = masked_constant(1 << 18, 9, suite)
+    assert looks_uniform(masked, FALSE_ALARM)
+    assert not looks_uniform(masked_constant(1 << 18, 9, Suite.NONE), FALSE_ALARM)
     assert abs((masked & 1).mean() - 0.5) < 0.005
 
 
-def test_lowest_bits_have_full_linear_complexity():
+@SUITES
+def test_lowest_bits_have_full_linear_complexity(suite: Suite):
     """A generator linear over GF(2) would stop growing at its state: Mersenne Twister at 19,937."""
-    masked = masked_constant(42_000, 31)
+    masked = masked_constant(42_000, 31, suite)
+    assert looks_unforeseeable(masked & 1, FALSE_ALARM)
     assert abs(linear_complexity(masked & 1) - 21_000) < 20
-
-
-def test_linear_complexity_knows_a_linear_generator_when_it_sees_one():
-    taps = np.ones(4_000, np.uint32)
-    for n in range(100, 4_000):
-        taps[n] = taps[n - 100] ^ taps[n - 37]
-    assert linear_complexity(taps) <= 100

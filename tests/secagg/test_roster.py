@@ -100,6 +100,17 @@ def test_a_round_without_masks_is_refused_unless_the_policy_says_so(fleet: Fleet
     assert fleet.join(CID, policy=stricter(suite=Suite.NONE))  # masked is stricter
 
 
+@pytest.mark.parametrize("pinned", [Suite.AES_256_CTR, Suite.CHACHA20])
+def test_the_suite_is_the_devices_choice(fleet: Fleet, pinned: Suite):
+    for stated in Suite:
+        roster = fleet.make_roster(terms=stricter(suite=stated))
+        if stated is pinned:
+            assert fleet.join(CID, roster, policy=stricter(suite=pinned))
+        else:
+            refused = refusal(fleet, roster, policy=stricter(suite=pinned))
+            assert refused[0] is DropReason.POLICY_DOWNGRADE
+
+
 def test_a_committee_of_the_servers_choice_is_refused(fleet: Fleet):
     chosen = fleet.roster.committee[::-1]
     roster = fleet.roster.model_copy(update={"committee": chosen})
@@ -215,12 +226,6 @@ def test_a_policy_that_promises_nothing_cannot_be_made(fields):
     with pytest.raises(ValueError, match="must be"):
         stricter(**fields)
     assert TERMS.masking
-
-
-def test_a_slot_of_more_than_64_members_cannot_be_planned():
-    Fleet(dict.fromkeys(names(64), (0,)), {0: 1})
-    with pytest.raises(ValueError, match="64 is the most"):
-        Fleet(dict.fromkeys(names(65), (0,)), {0: 1})
 
 
 def test_policy_is_a_value():
