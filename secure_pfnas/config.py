@@ -15,7 +15,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -27,6 +27,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 COHORT_MAX = 1000
 DeviceClass = Literal["micro", "edge", "gateway"]
+DEVICE_CLASSES: tuple[DeviceClass, ...] = get_args(DeviceClass)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
@@ -86,14 +87,49 @@ class AgentSettings(Section):
 
 
 class RewardSettings(Section):
-    """``[reward]``: noised accuracy minus public costs, and the devices' hard limits."""
+    """``[reward]``: noised accuracy minus public costs, and every device's hard limits."""
 
     latency: NonNegative = 0.05
     memory: NonNegative = 0.05
-    device_class: DeviceClass = "edge"
+    device_class: DeviceClass = Field(
+        default="edge", description="of a device that no share of [devices] claims"
+    )
     max_parameters: int = Field(default=0, ge=0, description="0 = no limit")
     max_macs: int = Field(default=0, ge=0, description="0 = no limit")
     max_activation_bytes: int = Field(default=0, ge=0, description="0 = no limit")
+
+
+class DeviceClassSettings(Section):
+    """``[devices.CLASS]``: what a device of this class can bear, and how many there are."""
+
+    share: Fraction = Field(default=0.0, description="of the federation's simulated devices")
+    max_parameters: int = Field(default=0, ge=0, description="0 = no limit")
+    max_macs: int = Field(default=0, ge=0, description="0 = no limit")
+    max_activation_bytes: int = Field(default=0, ge=0, description="0 = no limit")
+
+
+class DevicesSettings(Section):
+    """``[devices]``: the classes of devices; what no class claims is ``reward.device_class``."""
+
+    micro: DeviceClassSettings = DeviceClassSettings()
+    edge: DeviceClassSettings = DeviceClassSettings()
+    gateway: DeviceClassSettings = DeviceClassSettings()
+
+    def of(self, device_class: DeviceClass) -> DeviceClassSettings:
+        """Return one class's settings."""
+        named: dict[DeviceClass, DeviceClassSettings] = {
+            "micro": self.micro,
+            "edge": self.edge,
+            "gateway": self.gateway,
+        }
+        return named[device_class]
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> DevicesSettings:
+        total = sum(self.of(name).share for name in DEVICE_CLASSES)
+        if total > 1 + 1e-9:
+            raise ValueError(f"the shares sum to {total:g}, expected at most 1")
+        return self
 
 
 class TrainingSettings(Section):
@@ -170,6 +206,7 @@ class Settings(Section):
     space: SpaceSettings = SpaceSettings()
     agent: AgentSettings = AgentSettings()
     reward: RewardSettings = RewardSettings()
+    devices: DevicesSettings = DevicesSettings()
     training: TrainingSettings = TrainingSettings()
     privacy: PrivacySettings = PrivacySettings()
     secagg: SecureAggregationSettings = SecureAggregationSettings()
@@ -224,7 +261,8 @@ def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Se
 
     Args:
         path: A TOML file; ``None`` takes every default.
-        overrides: ``section.key=value`` strings; a value is TOML, or else plain text.
+        overrides: ``section.key=value`` or ``section.table.key=value`` strings; a value is TOML,
+            or else plain text.
 
     Raises:
         UserError: CONFIG, naming the file, the key and what was expected.
@@ -272,21 +310,27 @@ def _read(path: Path) -> dict[str, object]:
 
 def _apply(tables: dict[str, object], override: str) -> None:
     key, separator, text = override.partition("=")
-    section, dot, name = key.strip().partition(".")
-    if not separator or not dot or not section or not name or "." in name:
+    *sections, name = key.strip().split(".")
+    if not separator or not 1 <= len(sections) <= _DEEPEST or not all((*sections, name)):
         raise UserError(
             f"--set {override}: expected section.key=value",
             todo="write for example: --set federation.rounds=12",
             code=ExitCode.CONFIG,
         )
-    table = tables.setdefault(section, {})
-    if not isinstance(table, dict):
-        raise UserError(
-            f"--set {override}: [{section}] is not a table",
-            todo="mend the file's section",
-            code=ExitCode.CONFIG,
-        )
-    cast("dict[str, object]", table)[name] = _value(text.strip())
+    table = tables
+    for depth, section in enumerate(sections, 1):
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise UserError(
+                f"--set {override}: [{'.'.join(sections[:depth])}] is not a table",
+                todo="mend the file's section",
+                code=ExitCode.CONFIG,
+            )
+        table = cast("dict[str, object]", inner)
+    table[name] = _value(text.strip())
+
+
+_DEEPEST = 2  # [devices.micro]
 
 
 def _value(text: str) -> object:

@@ -83,14 +83,28 @@ def test_settings_are_frozen():
         ("federation.cohort=21", "more than federation.clients = 20"),
         ("secagg.minimum_contributors=4", "must be at least 5"),
         ("secagg.minimum_survivors=21", "secagg needs at least 21"),
+        ("devices.micro.share=1.5", "devices.micro.share"),
+        ("devices.mainframe.share=0.5", "devices.mainframe: unknown key"),
         ("rounds=3", "expected section.key=value"),
         ("federation.rounds", "expected section.key=value"),
-        ("a.b.c=3", "expected section.key=value"),
+        ("a.b.c.d=3", "expected section.key=value"),
+        ("a..b=3", "expected section.key=value"),
         ("=3", "expected section.key=value"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(override, said):
     assert said in refused(override)
+
+
+def test_a_table_within_a_section_can_be_overridden():
+    settings = load_settings(None, ["devices.micro.share=0.5", "devices.micro.max_macs=7"])
+    assert (settings.devices.micro.share, settings.devices.micro.max_macs) == (0.5, 7)
+    assert settings.devices.edge.share == 0
+
+
+def test_shares_of_more_than_everybody_are_refused():
+    with pytest.raises(UserError, match=r"devices: the shares sum to 1\.2, expected at most 1"):
+        load_settings(None, ["devices.micro.share=0.6", "devices.edge.share=0.6"])
 
 
 def test_a_missing_file_is_named(tmp_path):

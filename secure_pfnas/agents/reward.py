@@ -5,7 +5,7 @@ Rules of this file:
       the architecture and a public table of device classes: nothing is measured, nothing leaks.
     * Costs lie in [0, 1]: 1 is the largest architecture on the slowest class.
     * A reward is never clamped: clamping a noised count biases it, and the policy gradient with it.
-    * A device's caps are hard: what breaks one is masked out before it is drawn, never punished.
+    * A device's caps are no cost: they are masked out of its policy, see ``limits``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from secure_pfnas.nas.cost import Cost, cost
+from secure_pfnas.nas.cost import Cost
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
 MACS_PER_SECOND: Mapping[str, float] = MappingProxyType(
@@ -86,28 +86,6 @@ def reward(
     """
     time = latency(model, device_class, scale) - fastest
     return noised_correct / n0 - weights.latency * time - weights.memory * memory(model, scale)
-
-
-@dataclass(frozen=True, slots=True)
-class Caps:
-    """What a device can bear; ``None`` is no limit. Per single example."""
-
-    parameters: int | None = None
-    macs: int | None = None
-    peak_activation_bytes: int | None = None
-
-    def bear(self, model: Cost) -> bool:
-        """Tell whether no cap is exceeded."""
-        pairs = (
-            (model.parameters, self.parameters),
-            (model.macs, self.macs),
-            (model.peak_activation_bytes, self.peak_activation_bytes),
-        )
-        return all(cap is None or value <= cap for value, cap in pairs)
-
-    def allowed(self, space: SearchSpace, architecture: Architecture) -> bool:
-        """Tell whether the device can run ``architecture``."""
-        return self.bear(cost(space, architecture))
 
 
 def _bytes(model: Cost) -> int:

@@ -18,7 +18,7 @@ from secure_pfnas.cli.options import (
     parse_broker,
 )
 from secure_pfnas.cli.output import answer
-from secure_pfnas.config import load_settings
+from secure_pfnas.config import Settings, load_settings, settings_from
 from secure_pfnas.errors import Abort, ExitCode, Outcome, UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.enrolment import credentials_in
@@ -51,6 +51,12 @@ def client(
         Path | None,
         typer.Option("--data", metavar="FILE.npz", help="This device's own examples."),
     ] = None,
+    device_class: Annotated[
+        str | None,
+        typer.Option(
+            "--device-class", metavar="CLASS", help="micro, edge or gateway; else as settings say."
+        ),
+    ] = None,
     crash: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,7 +72,7 @@ def client(
     as_json: AsJson = False,
 ) -> int:
     """Run devices until the server says farewell; without --data each gets a simulated share."""
-    settings = load_settings(path, overrides or ())
+    settings = _of_class(load_settings(path, overrides or ()), device_class)
     names = _names(devices, settings.federation.clients)
     bus = Bus(parse_broker(broker), credentials_in(certs))
     for name in names:
@@ -91,6 +97,17 @@ def client(
     said = {name: _said(outcome) for name, outcome in outcomes.items()}
     answer({"devices": said}, lambda console: console.print(_line(said)), as_json=as_json)
     return ExitCode.OK
+
+
+def _of_class(settings: Settings, device_class: str | None) -> Settings:
+    """Return the settings of devices of one class."""
+    if device_class is None:
+        return settings
+    tables = settings.model_dump()
+    tables["reward"]["device_class"] = device_class
+    for shared in tables["devices"].values():
+        shared["share"] = 0.0
+    return settings_from(tables)
 
 
 def _names(text: str, count: int) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_pfnas.config import DeviceClass
 from secure_pfnas.errors import Complete, DropReason, Rejected
 from secure_pfnas.learning.jobs import TrainingResult
 from secure_pfnas.nas.space import Architecture
@@ -116,6 +117,7 @@ class Client:
         now_ms: int,
     ) -> None:
         self._federation = federation
+        self._device_class: DeviceClass = federation.device_class(endpoint.name)
         self._endpoint = endpoint
         self._server = server
         self._randomness = randomness
@@ -148,7 +150,7 @@ class Client:
         """Say hello with unused keys, and again after a while: a server may have restarted."""
         hello = Hello(
             seal_public=self._endpoint.seal_public,
-            device_class=self._federation.settings.reward.device_class,
+            device_class=self._device_class,
             prekeys=self._keyring.publics(),
         )
         data = self._endpoint.seal(
@@ -253,7 +255,7 @@ class Client:
         federation = self._federation
         if not federation.space.contains(task.architecture):
             raise Rejected(DropReason.UNKNOWN_ARCHITECTURE)
-        if not federation.allowed(task.architecture):
+        if not federation.limits.allowed(task.architecture, self._device_class):
             raise Rejected(DropReason.CAP_EXCEEDED)
         if own.slots != federation.layout.shared(task.architecture):
             raise Rejected(DropReason.WRONG_SLOT, "roster and architecture differ")

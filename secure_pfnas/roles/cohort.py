@@ -4,6 +4,7 @@ Rules of this file:
     * The draw depends on the seed, the round and the names only, so that a resumed or repeated
       run draws alike.
     * Coverage is planned with a margin over m_min, so that a slot survives a few dropouts.
+    * Nobody is asked for what its class of devices cannot run: the policies are masked.
     * A prekey goes into one roster and is spent with it.
 """
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
+from secure_pfnas.agents.limits import WithinLimits
+from secure_pfnas.config import DeviceClass
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.registry import Registry
@@ -30,7 +33,7 @@ class Cohort:
 
     roster: Roster
     architectures: Mapping[str, Architecture]
-    device_classes: Mapping[str, str]
+    device_classes: Mapping[str, DeviceClass]
 
 
 def smallest(federation: Federation) -> int:
@@ -74,10 +77,12 @@ def draw_cohort(
     if len(names) > federation.settings.federation.cohort:
         chosen = rng.permutation(names)[: federation.settings.federation.cohort]
         names = sorted(str(name) for name in chosen)
+    classes: dict[str, DeviceClass] = {name: registry[name].device_class for name in names}
+    limits = federation.limits
     architectures = federation.strategy.assign(
         names,
-        agents,
-        lambda _, architecture: federation.allowed(architecture),
+        WithinLimits(agents, {name: limits.options[classes[name]] for name in names}),
+        lambda name, architecture: limits.allowed(architecture, classes[name]),
         federation.layout,
         need=need(federation),
         rng=rng,
@@ -95,7 +100,7 @@ def draw_cohort(
     return Cohort(
         roster=roster,
         architectures=dict(architectures),
-        device_classes={name: registry[name].device_class for name in names},
+        device_classes=classes,
     )
 
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.reinforce import Reinforce, ReinforceSettings
-from secure_pfnas.agents.reward import Caps, RewardWeights, largest, reward
+from secure_pfnas.agents.reward import RewardWeights, largest, reward
 from secure_pfnas.agents.static import Static
-from secure_pfnas.config import Settings
+from secure_pfnas.config import DeviceClass, Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
+from secure_pfnas.learning.devices import device_classes
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, TrainingJob
 from secure_pfnas.learning.strategies import PerFedRLNAS, Strategy, make_strategy
@@ -37,6 +38,7 @@ from secure_pfnas.nas.spaces import make_space
 from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.privacy.plan import PrivacyPlan, plan
 from secure_pfnas.privacy.quantize import Quantizer
+from secure_pfnas.roles.limits import DeviceLimits
 from secure_pfnas.secagg.parameters import ClientPolicy, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
 
@@ -90,6 +92,7 @@ class Federation:
             )
         space = make_space(settings.space.name, shape, settings.space.classes)
         strategy = _strategy(settings, space)
+        DeviceLimits(settings, space).check()
         return cls(
             settings=settings,
             space=space,
@@ -133,22 +136,21 @@ class Federation:
         return tuple(slot.id for slot in self.layout.slots if slot.personal)
 
     @cached_property
-    def caps(self) -> Caps:
-        """What the devices can bear."""
-        limits = self.settings.reward
-        return Caps(
-            parameters=limits.max_parameters or None,
-            macs=limits.max_macs or None,
-            peak_activation_bytes=limits.max_activation_bytes or None,
-        )
+    def limits(self) -> DeviceLimits:
+        """What each class of devices can run."""
+        return DeviceLimits(self.settings, self.space)
+
+    @cached_property
+    def _device_classes(self) -> Mapping[str, DeviceClass]:
+        return device_classes(self.settings)
+
+    def device_class(self, name: str) -> DeviceClass:
+        """Return the public class of a device, as it greets with it."""
+        return self._device_classes.get(name, self.settings.reward.device_class)
 
     @cached_property
     def _largest_cost(self) -> Cost:
         return cost(self.space, largest(self.space))
-
-    def allowed(self, architecture: Architecture) -> bool:
-        """Tell whether a device can run an architecture."""
-        return self.caps.allowed(self.space, architecture)
 
     def initial_vector(self) -> NDArray[np.float32]:
         """Return the supernet of round 0, the same for everybody."""

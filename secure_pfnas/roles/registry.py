@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from secure_pfnas.config import DeviceClass
 from secure_pfnas.roles.messages import Hello
 from secure_pfnas.secagg.keys import verify_prekey
 from secure_pfnas.secagg.messages import PublicPrekey
@@ -28,7 +29,7 @@ class Device:
     name: str
     certificate: bytes
     seal_public: bytes
-    device_class: str
+    device_class: DeviceClass
     session: int
     prekeys: dict[int, PublicPrekey] = field(default_factory=dict[int, PublicPrekey])
     spent_below: int = 0

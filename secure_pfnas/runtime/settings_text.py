@@ -28,12 +28,23 @@ def _lines(settings: Settings) -> Iterator[str]:
     for name in type(settings).model_fields:
         section = getattr(settings, name)
         assert isinstance(section, Section)
+        yield from _section(name, section)
+
+
+def _section(name: str, section: Section) -> Iterator[str]:
+    """Yield a section's own keys under its name, then its tables."""
+    values = {key: getattr(section, key) for key in type(section).model_fields}
+    tables = {key: value for key, value in values.items() if isinstance(value, Section)}
+    if len(tables) < len(values):
         yield ""
         yield f"[{name}]"
-        for key, field in type(section).model_fields.items():
-            line = tomli_w.dumps({key: getattr(section, key)}).strip()
+    for key, field in type(section).model_fields.items():
+        if key not in tables:
+            line = tomli_w.dumps({key: values[key]}).strip()
             remark = "; ".join(filter(None, (field.description, _range(field))))
             yield f"{line:<32} # {remark}" if remark else line
+    for key, table in tables.items():
+        yield from _section(f"{name}.{key}", table)
 
 
 def _range(field: FieldInfo) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from secure_pfnas.config import Settings, settings_from
 from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.learning.devices import device_names
 from secure_pfnas.learning.partition import Part, PartitionSpec, partition
 from secure_pfnas.runtime.datasets import Dataset, load, load_own
 
@@ -27,12 +28,6 @@ class DataFacts:
 
     name: str
     digest: str
-
-
-def device_names(count: int) -> tuple[str, ...]:
-    """Return the names of ``count`` devices: ``dev-000`` and so on."""
-    width = max(3, len(str(count - 1)))
-    return tuple(f"dev-{index:0{width}d}" for index in range(count))
 
 
 def resolved(settings: Settings, dataset: Dataset) -> Settings:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from secure_pfnas.agents import coverage
 from secure_pfnas.agents.agent import uniform
 from secure_pfnas.agents.coverage import CoverageError, plan
-from secure_pfnas.agents.reward import Caps
+from secure_pfnas.agents.limits import Caps
 from secure_pfnas.nas.cost import cost
 
 

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from secure_pfnas.agents.reward import (
     MACS_PER_SECOND,
-    Caps,
     RewardWeights,
     largest,
     latency,
@@ -75,18 +72,3 @@ def test_an_unknown_device_class_is_refused():
 def test_a_negative_weight_would_reward_cost_and_is_refused(weights):
     with pytest.raises(ValueError, match="not negative"):
         RewardWeights(*weights)
-
-
-@pytest.mark.parametrize("field", ["parameters", "macs", "peak_activation_bytes"])
-def test_each_cap_alone_bars_the_largest_architecture(space, field):
-    top = cost(space, largest(space))
-    exact = Caps(**{field: getattr(top, field)})
-    below = Caps(**{field: getattr(top, field) - 1})
-    assert exact.allowed(space, largest(space))
-    assert not below.allowed(space, largest(space))
-    assert below.allowed(space, (0,) * len(space.decisions))
-
-
-def test_no_caps_bar_nothing():
-    assert Caps().bear(Cost(10**12, 10**15, 10**12))
-    assert math.isfinite(memory(HALF, SCALE))

@@ -131,6 +131,14 @@ def test_a_file_of_another_kind(call, tmp_path, out):
     assert not out.parent.exists()
 
 
+def test_caps_that_no_architecture_fits(call, out, small):
+    said = call("run", "--sim", *small, "--set", "devices.micro.max_parameters=9", "--out", out)
+    assert said.code == ExitCode.CONFIG
+    assert "devices.micro.max_parameters: 9" in said.complaint[0]
+    assert "no architecture fits" in said.complaint[0]
+    assert not out.parent.exists()
+
+
 def test_a_client_that_would_have_no_examples(call, out, small):
     said = call(
         "run", "--sim", *small, "--set", "federation.clients=60", "--set", "data.alpha=0.05",
@@ -250,6 +258,7 @@ def test_devices_that_are_none(call, tmp_path, certs, out, small, names):
     ("words", "code", "complaint"),
     [
         (["--crash", "dev-000"], ExitCode.USAGE, "NAME@ROUND"),
+        (["--device-class", "mainframe"], ExitCode.CONFIG, "reward.device_class"),
         (["--data", "DATA", "--devices", "dev-000,dev-001"], ExitCode.USAGE, "one device"),
         (["--data", "DATA"], ExitCode.CONFIG, "space: channels"),
         (["--data", "missing.npz", "SPACE"], ExitCode.DATA, "no such file"),

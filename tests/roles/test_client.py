@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from secure_pfnas.nas.cost import cost
 from secure_pfnas.privacy.entry import State
 from secure_pfnas.privacy.plan import REWARD, UPDATE
 from secure_pfnas.roles.client import HELLO_EVERY_MS, Memory
@@ -145,7 +146,9 @@ def test_an_architecture_outside_the_space_is_refused(gathered):
 
 
 def test_an_architecture_over_the_devices_own_caps_is_refused(gathered):
-    own = federation(reward={"max_parameters": 1})
+    given = gathered.cohort.architectures[DEV]
+    needs = cost(gathered.terms.space, given).parameters
+    own = federation(reward={"max_parameters": needs - 1})
     gathered.bear(DEV, own)
     roster = make_roster_with_new_key(gathered, DEV)
     task = gathered.task(DEV, roster)

@@ -130,7 +130,7 @@ def test_a_cohort_is_drawn_from_the_seed_and_the_round_alone():
 
 
 def test_a_plan_that_nobody_can_carry_out_is_refused_round_by_round():
-    house = hall(reward={"max_parameters": 1})
+    house = hall(training={"strategy": "fedper"}, reward={"max_parameters": 60})
     house.gather()
     assert house.shelf.outcomes() == ["plan_refused"]
     house.fire("enrol-2")
