@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 COHORT_MAX = 1000
+Digits = Annotated[str, Field(pattern=r"^[0-9]{1,2}(-[0-9]{1,2})*$")]
 DeviceClass = Literal["micro", "edge", "gateway"]
 DEVICE_CLASSES: tuple[DeviceClass, ...] = get_args(DeviceClass)
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -135,13 +136,23 @@ class DevicesSettings(Section):
 class TrainingSettings(Section):
     """``[training]``: what a device does with its subnet."""
 
-    strategy: Name = "perfedrlnas"
+    strategy: str = Field(default="perfedrlnas", pattern=r"^[a-z0-9_]{1,40}$")
     epochs: int = Field(default=2, ge=1, le=100)
     batch_size: int = Field(default=32, ge=1, le=4096)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.08
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    final_rate: float = Field(
+        default=0.3, gt=0, le=1, description="the last round's learning rate, of the first's"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="without effect under adamw")
     weight_decay: NonNegative = 5e-4
-    personal_head: bool = True
+    personal_head: bool = Field(default=True, description="of perfedrlnas and static_nested")
+    personal_norm: bool = Field(default=False, description="scales and shifts stay, too (FedBN)")
+    architectures: tuple[Digits, ...] = Field(
+        default=(),
+        description="what is run without a search, smallest first, such as 0-1-0; the option's "
+        "number for each decision",
+    )
     normalise: Literal["covered", "all"] = "covered"
 
 

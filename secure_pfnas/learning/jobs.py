@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from enum import Enum
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,36 @@ from secure_pfnas.nas.space import Architecture
 
 Vector = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Optimizer = Literal["sgd", "adamw"]
 NOISE_SEED_BYTES = 16
+
+
+class Trains(Enum):
+    """Which parameters a stretch of training moves."""
+
+    ALL = "all"
+    HEAD = "head"
+    """The space's classifier alone."""
+    BODY = "body"
+    """Everything but the classifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a round's local steps.
+
+    Args:
+        trains: What moves in it.
+        share: Its part of the round's steps, in (0, 1].
+    """
+
+    trains: Trains
+    share: float = 1.0
+
+
+Phases = tuple[Phase, ...]
+WHOLE: Phases = (Phase(Trains.ALL),)
+"""Everything moves, all the time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,15 +91,19 @@ class TrainingJob:
         architecture: What to train.
         weights: Packed values of the architecture's shared slots.
         personal: Packed values of all the layout's personal slots, at the supernet's size, as the
-            last result held them; ``None`` before the first, which starts them from ``seed``.
+            last result held them; ``None`` where nothing is personal.
         epochs: Passes over the training set; without effect under DP-SGD.
         batch_size: Examples a step; without effect under DP-SGD.
         learning_rate: This round's, see ``cosine``.
-        momentum: SGD's.
-        weight_decay: SGD's, on tensors of two or more dimensions.
-        seed: Orders the minibatches and starts personal values; not for privacy.
+        momentum: SGD's; without effect under AdamW.
+        weight_decay: On tensors of two or more dimensions.
+        seed: Orders the minibatches; not for privacy.
         dp: DP-SGD's settings, or ``None`` for plain SGD.
         noise_seed: 16 bytes that replace the operating system's randomness, in simulation only.
+        optimizer: Which takes the steps.
+        phases: What is trained, one stretch after the other.
+        tuning: As ``phases``, for a further training of as many epochs once the update is taken;
+            it shows in the counts and is not kept. Empty for none.
     """
 
     space: str
@@ -87,6 +121,9 @@ class TrainingJob:
     seed: int
     dp: DPSettings | None = None
     noise_seed: bytes | None = None
+    optimizer: Optimizer = "sgd"
+    phases: Phases = WHOLE
+    tuning: Phases = ()
 
     def __post_init__(self) -> None:
         """Refuse what no training can mean.
@@ -102,6 +139,18 @@ class TrainingJob:
             raise ValueError("momentum lies in [0, 1) and weight decay is not negative")
         if self.noise_seed is not None and len(self.noise_seed) != NOISE_SEED_BYTES:
             raise ValueError(f"a noise seed has {NOISE_SEED_BYTES} bytes")
+        if (self.personal is None) != (not self.personal_names):
+            raise ValueError("personal values are given where something is personal")
+        self._check_phases()
+
+    def _check_phases(self) -> None:
+        for phases in (self.phases, self.tuning or WHOLE):
+            if not all(0 < phase.share <= 1 for phase in phases):
+                raise ValueError("a phase takes a share of the steps in (0, 1]")
+            if not math.isclose(sum(phase.share for phase in phases), 1.0):
+                raise ValueError("the phases' shares add up to 1")
+        if self.dp is not None and (self.phases != WHOLE or self.tuning):
+            raise ValueError("DP-SGD covers every parameter in every step")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +166,7 @@ class TrainingResult:
         validation_size: Of how many.
         test_correct: Test examples answered rightly. Stays on the device.
         test_size: Of how many. Stays on the device.
-        steps: Optimiser steps taken.
+        steps: Optimiser steps taken for the update.
     """
 
     failed: bool

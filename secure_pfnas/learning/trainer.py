@@ -16,22 +16,25 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from secure_pfnas.learning.evaluate import correct
+from secure_pfnas.learning.fitting import fit, optimizer_of
 from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult, Vector
 from secure_pfnas.nas import subnet
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.spaces import make_space
-from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream
 
 __all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "train"]
 
 
 def cosine(base: float, round_number: int, rounds: int, last: float = 0.3) -> float:
-    """Return the learning rate of a round: ``base`` in the first, ``last``·``base`` in the last."""
+    """Return the learning rate of a round: ``base`` in the first, ``last``·``base`` in the last.
+
+    Raises:
+        ValueError: There is no such round.
+    """
     if not 1 <= round_number <= rounds:
         raise ValueError(f"round {round_number} of {rounds}")
     position = (round_number - 1) / max(1, rounds - 1)
@@ -54,6 +57,8 @@ def train(job: TrainingJob, data: ClientData, entropy: RandomBytes = os.urandom)
         steps = _fit(module, job, data, entropy)
         after = subnet.flatten(layout, module, job.architecture)
         failed = not bool(np.isfinite(after).all())
+        if job.tuning and not failed:
+            _tune(module, job, data)
         right = (0, 0) if failed else _correct(module, data)
     end = start.copy()
     update = np.zeros_like(job.weights)  # not x − x, which would pass on a NaN that came in
@@ -85,30 +90,36 @@ def _personal(layout: SlotLayout) -> tuple[int, ...]:
 
 def _start(job: TrainingJob, layout: SlotLayout) -> Vector:
     """Return a supernet vector that holds what the client knows: its subnet and its own values."""
-    personal = job.personal
-    if personal is None:
-        generator = torch.Generator().manual_seed(job.seed)
-        fresh = initial_vector(layout, layout.space, generator)
-        personal = subnet.gather(layout, fresh, _personal(layout))
     vector = np.zeros(layout.length, dtype=np.float32)
-    subnet.scatter(layout, personal, _personal(layout), vector)
+    if job.personal is not None:
+        subnet.scatter(layout, job.personal, _personal(layout), vector)
     subnet.scatter(layout, job.weights, layout.shared(job.architecture), vector)
     return vector
 
 
 def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomBytes) -> int:
     """Train in place; return the number of steps."""
-    optimizer = _sgd(module, job)
     if job.dp is None:
-        return _train_plainly(module, optimizer, job, data)
+        order = np.random.Generator(np.random.PCG64(job.seed))
+        return fit(module, job, data, job.phases, head=_head(job), order=order)
     # Imported here alone: Opacus takes longer to import than many a client to train.
     from secure_pfnas.learning.dp_sgd import train_privately  # noqa: PLC0415
 
     random = _stream(job.noise_seed) if job.noise_seed is not None else entropy
+    optimizer = optimizer_of(list(module.parameters()), job)
     train_privately(
         module, optimizer, x=data.x_train, y=data.y_train, settings=job.dp, random=random
     )
     return job.dp.steps
+
+
+def _tune(module: nn.Module, job: TrainingJob, data: ClientData) -> None:
+    order = np.random.Generator(np.random.PCG64([job.seed, 1]))
+    fit(module, job, data, job.tuning, head=_head(job), order=order)
+
+
+def _head(job: TrainingJob) -> frozenset[str]:
+    return make_space(job.space, job.input_shape, job.classes).head
 
 
 def _correct(module: nn.Module, data: ClientData) -> tuple[int, int]:
@@ -117,34 +128,6 @@ def _correct(module: nn.Module, data: ClientData) -> tuple[int, int]:
         correct(module, data.x_validation, data.y_validation),
         correct(module, data.x_test, data.y_test),
     )
-
-
-def _sgd(module: nn.Module, job: TrainingJob) -> torch.optim.SGD:
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": job.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=job.learning_rate, momentum=job.momentum)
-
-
-def _train_plainly(
-    module: nn.Module, optimizer: torch.optim.SGD, job: TrainingJob, data: ClientData
-) -> int:
-    module.train()
-    order = np.random.Generator(np.random.PCG64(job.seed))
-    x, y = torch.tensor(data.x_train), torch.tensor(data.y_train)
-    steps = 0
-    for _ in range(job.epochs):
-        shuffled = order.permutation(len(y))
-        for first in range(0, len(y), job.batch_size):
-            batch = torch.from_numpy(shuffled[first : first + job.batch_size])
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(module(x[batch]), y[batch]).backward()
-            optimizer.step()
-            steps += 1
-    return steps
 
 
 def _stream(seed: bytes) -> SeededStream:

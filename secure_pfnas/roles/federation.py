@@ -8,7 +8,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,13 +27,14 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
 from secure_pfnas.learning.devices import device_classes
 from secure_pfnas.learning.dp_settings import DPSettings
-from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, TrainingJob
-from secure_pfnas.learning.strategies import PerFedRLNAS, Strategy, make_strategy
+from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, WHOLE, Phases, TrainingJob
+from secure_pfnas.learning.strategies import Strategy, StrategyOptions, make_strategy
 from secure_pfnas.learning.trainer import cosine
 from secure_pfnas.nas.cost import Cost, cost
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture, SearchSpace
 from secure_pfnas.nas.spaces import make_space
+from secure_pfnas.nas.subnet import gather
 from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.privacy.plan import PrivacyPlan, plan
 from secure_pfnas.privacy.quantize import Quantizer
@@ -157,6 +157,12 @@ class Federation:
         generator = torch.Generator().manual_seed(self.settings.federation.seed)
         return initial_vector(self.layout, self.space, generator)
 
+    @cached_property
+    def initial_personal(self) -> NDArray[np.float32] | None:
+        """Personal values before a device's first training, the same for everybody."""
+        slots = self.personal_slots
+        return gather(self.layout, self.initial_vector(), slots) if slots else None
+
     def agents(self) -> Agents:
         """Return fresh virtual agents, one a client."""
         settings = self.settings.agent
@@ -192,7 +198,7 @@ class Federation:
         personal: NDArray[np.float32] | None,
         randomness: Randomness,
     ) -> TrainingJob:
-        """Return a device's work for one round."""
+        """Return a device's work for one round; ``personal`` is ``None`` before its first."""
         training = self.settings.training
         seeded_noise = self.settings.privacy.seeded_noise
         noise = randomness(round_number, "dp-sgd")
@@ -203,7 +209,7 @@ class Federation:
             personal_names=self.strategy.personal,
             architecture=architecture,
             weights=weights,
-            personal=personal,
+            personal=self.initial_personal if personal is None else personal,
             epochs=training.epochs,
             batch_size=training.batch_size,
             learning_rate=self._learning_rate(round_number),
@@ -212,11 +218,23 @@ class Federation:
             seed=integer_seed(randomness(round_number, "batches")),
             dp=self._dp,
             noise_seed=noise(NOISE_SEED_BYTES) if seeded_noise else None,
+            optimizer=training.optimizer,
+            phases=self.strategy.phases,
+            tuning=self._tuning(round_number),
         )
+
+    def _tuning(self, round_number: int) -> Phases:
+        """Fine-tune in the last round where a round trains something else."""
+        strategy, rounds = self.strategy, self.settings.federation.rounds
+        is_due = round_number >= rounds and strategy.tuning != strategy.phases
+        return strategy.tuning if is_due else ()
 
     def _learning_rate(self, round_number: int) -> float:
         rounds = self.settings.federation.rounds
-        return cosine(self.settings.training.learning_rate, min(round_number, rounds), rounds)
+        training = self.settings.training
+        return cosine(
+            training.learning_rate, min(round_number, rounds), rounds, training.final_rate
+        )
 
     @property
     def _dp(self) -> DPSettings | None:
@@ -233,12 +251,22 @@ class Federation:
 
 
 def _strategy(settings: Settings, space: SearchSpace) -> Strategy:
-    strategy = make_strategy(settings.training.strategy, space)
-    if isinstance(strategy, PerFedRLNAS):
-        return dataclasses.replace(
-            strategy,
-            personal_head=settings.training.personal_head,
-            normalise=Normalise(settings.training.normalise),
+    training = settings.training
+    options = StrategyOptions(
+        personal_head=training.personal_head,
+        personal_norm=training.personal_norm,
+        normalise=Normalise(training.normalise),
+        architectures=tuple(
+            tuple(map(int, architecture.split("-"))) for architecture in training.architectures
+        ),
+    )
+    strategy = make_strategy(training.strategy, space, options)
+    if settings.privacy.dp_sgd and strategy.phases != WHOLE:
+        raise UserError(
+            f"training.strategy: {strategy.name} trains a part at a time; DP-SGD covers every "
+            "parameter in every step",
+            todo="choose another strategy, or set privacy.dp_sgd = false",
+            code=ExitCode.CONFIG,
         )
     return strategy
 

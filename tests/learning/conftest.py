@@ -56,6 +56,7 @@ def clients():
 @pytest.fixture
 def job(space, layout, supernet):
     """One epoch of the smallest subnet, with a personal head."""
+    own = tuple(slot.id for slot in layout.slots if slot.personal)
     return TrainingJob(
         space=space.name,
         input_shape=space.input_shape,
@@ -63,7 +64,7 @@ def job(space, layout, supernet):
         personal_names=space.head,
         architecture=SMALL,
         weights=subnet.gather(layout, supernet, layout.shared(SMALL)),
-        personal=None,
+        personal=subnet.gather(layout, supernet, own),
         epochs=1,
         batch_size=16,
         learning_rate=0.05,

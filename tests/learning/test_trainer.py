@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from secure_pfnas.learning import trainer
 from secure_pfnas.learning.dp_settings import DPSettings
+from secure_pfnas.learning.fitting import optimizer_of
+from secure_pfnas.learning.jobs import Phase, Trains
 from secure_pfnas.learning.trainer import cosine, train
 from secure_pfnas.nas import subnet
 
@@ -28,12 +29,12 @@ def same(one, other):
 
 
 def test_training_teaches(job, clients):
-    taught = train(replace(job, epochs=12), clients[0])
+    taught = train(replace(job, epochs=24), clients[0])
     chance = 0.1 * taught.validation_size
     assert not taught.failed
     assert taught.correct > 5 * chance
     assert taught.test_correct > 0.5 * taught.test_size
-    assert taught.steps == 12 * -(-len(clients[0].y_train) // 16)
+    assert taught.steps == 24 * -(-len(clients[0].y_train) // 16)
 
 
 def test_the_result_holds_integers_for_counts(job, clients):
@@ -112,7 +113,7 @@ def test_the_personal_head_is_carried_from_round_to_round(job, clients):
 def test_with_nothing_personal_the_whole_subnet_is_in_the_update(job, clients, whole, supernet):
     weights = np.zeros(whole.size(whole.shared(job.architecture)), dtype=np.float32)
     weights[:] = 0.01
-    shared = replace(job, personal_names=frozenset(), weights=weights)
+    shared = replace(job, personal_names=frozenset(), personal=None, weights=weights)
     result = train(shared, clients[0])
     assert result.personal is None
     assert result.update.shape == weights.shape
@@ -148,13 +149,23 @@ def test_a_supernet_that_is_not_finite_fails_rather_than_spreads(job, clients):
     assert not result.update.any()
 
 
-def test_weight_decay_spares_scales_shifts_and_biases(job, layout, supernet):
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weight_decay_spares_scales_shifts_and_biases(job, layout, supernet, name):
     module = subnet.extract(layout, supernet, job.architecture)
-    decayed, spared = trainer._sgd(module, job).param_groups
+    optimizer = optimizer_of(list(module.parameters()), replace(job, optimizer=name))
+    decayed, spared = optimizer.param_groups
     assert {p.ndim for p in spared["params"]} == {1}
     assert min(p.ndim for p in decayed["params"]) == 2
     assert (decayed["weight_decay"], spared["weight_decay"]) == (5e-4, 0.0)
     assert len(decayed["params"]) + len(spared["params"]) == len(list(module.parameters()))
+
+
+def test_adamw_takes_other_steps_than_sgd(job, clients):
+    """Its first step has the learning rate's size in every coordinate, whatever the gradient's."""
+    one_step = replace(job, optimizer="adamw", batch_size=1000, learning_rate=0.01, weight_decay=0)
+    moved = np.abs(train(one_step, clients[0]).update)
+    assert np.quantile(moved, 0.5) == pytest.approx(0.01, rel=1e-3)
+    assert moved.max() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_private_training_moves_every_parameter(job, clients, layout):
@@ -195,6 +206,7 @@ def test_the_learning_rate_falls_along_half_a_cosine():
     assert rates[4] == pytest.approx(0.065)
     assert rates[-1] == pytest.approx(0.03)
     assert rates == sorted(rates, reverse=True)
+    assert cosine(0.1, 9, 9, last=0.1) == pytest.approx(0.01)
     assert cosine(0.1, 1, 1) == 0.1
     with pytest.raises(ValueError, match="round 4 of 3"):
         cosine(0.1, 4, 3)
@@ -210,8 +222,13 @@ def test_the_learning_rate_falls_along_half_a_cosine():
         {"momentum": 1.0},
         {"weight_decay": -1.0},
         {"noise_seed": b"short"},
+        {"personal": None},
+        {"phases": (Phase(Trains.HEAD, 0.5),)},
+        {"phases": ()},
+        {"tuning": (Phase(Trains.ALL, 0.0), Phase(Trains.ALL))},
+        {"dp": DP, "phases": (Phase(Trains.BODY),)},
     ],
 )
 def test_a_job_that_makes_no_sense_cannot_be_made(job, wrong):
-    with pytest.raises(ValueError, match=r"training|rate|momentum|bytes"):
+    with pytest.raises(ValueError, match=r"training|rate|momentum|bytes|personal|share|DP-SGD"):
         replace(job, **wrong)

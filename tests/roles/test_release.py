@@ -10,6 +10,8 @@ import pytest
 
 from secure_pfnas.config import settings_from
 from secure_pfnas.errors import DropReason, ExitCode, Rejected, UserError
+from secure_pfnas.learning.jobs import WHOLE
+from secure_pfnas.nas.subnet import gather
 from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.roles.federation import Federation, operating_system, seeded
 from secure_pfnas.roles.release import quantised, release_reward, reserve
@@ -102,3 +104,33 @@ def test_dp_sgd_reaches_the_job():
     assert job.dp is not None
     assert job.dp.steps == terms.plan.training.steps
     assert job.noise_seed is None
+
+
+@pytest.mark.parametrize("name", ["fedrep", "fedbabu"])
+def test_dp_sgd_and_training_in_parts_are_one_clear_line(name):
+    with pytest.raises(UserError, match=f"{name} trains a part at a time") as refused:
+        federation(privacy={"dp_sgd": True}, training={"strategy": name})
+    assert refused.value.code is ExitCode.CONFIG
+
+
+def test_heads_start_alike_and_the_last_round_tunes_what_was_held_still():
+    terms = federation(training={"strategy": "fedbabu"})
+    weights = np.zeros(terms.layout.size(terms.layout.shared(ARCHITECTURE)), np.float32)
+    first, last = (
+        terms.job(number, ARCHITECTURE, weights, None, seeded(number, "a")) for number in (1, 2)
+    )
+    own = gather(terms.layout, terms.initial_vector(), terms.personal_slots)
+    assert np.array_equal(first.personal, own)
+    assert np.array_equal(last.personal, own)
+    assert (first.tuning, last.tuning) == ((), WHOLE)
+    kept = terms.job(2, ARCHITECTURE, weights, own + 1, seeded(2, "a"))
+    assert np.array_equal(kept.personal, own + 1)
+
+
+def test_the_optimiser_and_its_schedule_come_from_the_settings():
+    training = {"optimizer": "adamw", "learning_rate": 0.003, "final_rate": 0.1}
+    terms = federation(training=training)
+    weights = np.zeros(terms.layout.size(terms.layout.shared(ARCHITECTURE)), np.float32)
+    job = terms.job(2, ARCHITECTURE, weights, None, seeded(2, "a"))
+    assert job.optimizer == "adamw"
+    assert job.learning_rate == pytest.approx(0.0003)

@@ -12,7 +12,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents import coverage
 from secure_pfnas.agents.agent import Agents
-from secure_pfnas.learning.aggregate import Normalise, SlotSum, aggregate
+from secure_pfnas.learning.aggregate import SlotSum, aggregate
+from secure_pfnas.learning.jobs import WHOLE, Phases
+from secure_pfnas.learning.strategies.strategy import StrategyOptions, personal
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
@@ -31,19 +33,28 @@ class PerFedRLNAS:
 
     Args:
         space: What is searched.
-        personal_head: Whether the classifier stays on the device.
-        normalise: What a slot's sum is divided by.
+        options: What stays on the devices, and what a slot's sum is divided by.
     """
 
     space: SearchSpace
-    personal_head: bool = True
-    normalise: Normalise = Normalise.COVERED
+    options: StrategyOptions = field(default_factory=StrategyOptions)
     name: ClassVar[str] = "perfedrlnas"
 
     @property
     def personal(self) -> frozenset[str]:
-        """The classifier, or nothing."""
-        return self.space.head if self.personal_head else frozenset()
+        """What the options keep: the classifier, unless switched off."""
+        options = self.options
+        return personal(self.space, head=options.personal_head, norm=options.personal_norm)
+
+    @property
+    def phases(self) -> Phases:
+        """Everything at once."""
+        return WHOLE
+
+    @property
+    def tuning(self) -> Phases:
+        """The same as in a round."""
+        return WHOLE
 
     def assign(
         self,
@@ -67,4 +78,4 @@ class PerFedRLNAS:
         survivors: int,
     ) -> NDArray[np.float32]:
         """Move each opened slot by its sum over the divisor."""
-        return aggregate(layout, vector, sums, survivors, self.normalise)
+        return aggregate(layout, vector, sums, survivors, self.options.normalise)
