@@ -45,6 +45,7 @@ from secure_pfnas.secagg.messages import rid
 from secure_pfnas.secagg.server import Revealing
 from secure_pfnas.secagg.unmask import Unmasked
 from secure_pfnas.wire.identity import PartyRole, Signer
+from tests.simulation.storm import Storm
 
 
 class _Stack(nn.Module):
@@ -319,6 +320,8 @@ class Village:
             tap=self.tap,
             **{"patience_ms": patience_ms, **given},
         )
+        if isinstance(self.faults, Storm):
+            self.faults.simulation = self.simulation
         return self.simulation.run()
 
 
