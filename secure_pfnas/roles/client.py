@@ -55,6 +55,7 @@ from secure_pfnas.roles.records import (
 from secure_pfnas.roles.release import quantised, release_reward, release_update, reserve
 from secure_pfnas.roles.shared_model import check_model
 from secure_pfnas.secagg.client import ClientRound, join
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import CommitRequest, Member, RevealRequest, Roster, rid
 from secure_pfnas.wire.codec import Message
 from secure_pfnas.wire.envelope import GREETING, Endpoint, Opened, check_seal_public
@@ -104,6 +105,7 @@ class Client:
         randomness: Where its noise, masks and keys come from.
         memory: What its earlier lives left.
         now_ms: When this life starts; numbers its prekeys.
+        lanes: Where masking may run at the same time.
     """
 
     def __init__(
@@ -115,12 +117,14 @@ class Client:
         randomness: Randomness,
         memory: Memory,
         now_ms: int,
+        lanes: Lanes = ONE_LANE,
     ) -> None:
         self._federation = federation
         self._device_class: DeviceClass = federation.device_class(endpoint.name)
         self._endpoint = endpoint
         self._server = server
         self._randomness = randomness
+        self._lanes = lanes
         # A round with an entry in the ledger was joined, whatever the other files say.
         booked = (e.round for e in memory.ledger.entries if e.federation == federation.name)
         self._last_round = max(memory.last_round, *booked, 0)
@@ -286,7 +290,7 @@ class Client:
         values = quantised(
             self._federation, current.architecture, result.update, random(number, "rounding")
         )
-        state, upload = current.state.upload(values, random(number, "masks"))
+        state, upload = current.state.upload(values, random(number, "masks"), self._lanes)
         encoded = upload.encode()
         self._ledger, update = release_update(self._federation, self._ledger, number, encoded)
         self._ledger, reward, noised = release_reward(

@@ -22,6 +22,7 @@ from secure_pfnas.agents.agent import Trial
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.roles.cohort import Cohort
 from secure_pfnas.roles.messages import Report
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import CommitSignature, Reveal, Upload
 from secure_pfnas.secagg.server import Aborted, Collecting, Committing, Revealing
 from secure_pfnas.secagg.unmask import Unmasked
@@ -58,6 +59,7 @@ class Round:
         phase: What is waited for.
         pending: From whom.
         noised: Each reporter's noised count.
+        lanes: Where unmasking may run at the same time.
     """
 
     cohort: Cohort
@@ -65,6 +67,7 @@ class Round:
     phase: Phase = Phase.TRAIN
     pending: set[str] = field(default_factory=set[str])
     noised: dict[str, int] = field(default_factory=dict[str, int])
+    lanes: Lanes = ONE_LANE
 
     @property
     def number(self) -> int:
@@ -118,7 +121,8 @@ class Round:
 
     def advance(self) -> Step:
         """Close the phase with the answers there are."""
-        closed = self.state.close()
+        state = self.state
+        closed = state.close(self.lanes) if isinstance(state, Revealing) else state.close()
         if isinstance(closed, Aborted | Unmasked):
             return closed
         self.state, requests = closed

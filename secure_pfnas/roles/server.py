@@ -52,6 +52,7 @@ from secure_pfnas.roles.records import (
 )
 from secure_pfnas.roles.registry import Registry
 from secure_pfnas.roles.round import Ask, Phase, Round
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.server import Aborted, Collecting
 from secure_pfnas.secagg.unmask import Unmasked
 from secure_pfnas.wire.codec import Message
@@ -90,11 +91,19 @@ class Server:
         federation: The terms.
         endpoint: Its identity.
         memory: What its earlier lives left.
+        lanes: Where unmasking may run at the same time.
     """
 
-    def __init__(self, federation: Federation, endpoint: Endpoint, memory: ServerMemory) -> None:
+    def __init__(
+        self,
+        federation: Federation,
+        endpoint: Endpoint,
+        memory: ServerMemory,
+        lanes: Lanes = ONE_LANE,
+    ) -> None:
         self._federation = federation
         self._endpoint = endpoint
+        self._lanes = lanes
         self._last_round = memory.last_round
         self._vector = federation.initial_vector() if memory.vector is None else memory.vector
         self._agents = federation.agents()
@@ -198,7 +207,9 @@ class Server:
 
     def _start(self, cohort: Cohort, now_ms: int) -> list[Effect]:
         state = Collecting.start(cohort.roster, self._federation.slot_sizes, self._endpoint.trust)
-        self._round = current = Round(cohort, state, pending=set(cohort.architectures))
+        self._round = current = Round(
+            cohort, state, pending=set(cohort.architectures), lanes=self._lanes
+        )
         self._rewards = {}
         return [
             RoundStarted(current.number, current.rid, dict(cohort.architectures)),

@@ -19,6 +19,7 @@ from secure_pfnas.roles.client import Client, Memory
 from secure_pfnas.roles.federation import Federation, Randomness, operating_system, seeded
 from secure_pfnas.roles.server import Server, ServerMemory
 from secure_pfnas.runtime.driver import Role, Store
+from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.runtime.pki import MemoryAuthority
 from secure_pfnas.runtime.population import SERVER
 from secure_pfnas.runtime.simulate import Resident
@@ -85,7 +86,7 @@ def server_life(
 
     def born(now_ms: int) -> Server:
         endpoint = endpoint_of(federation, signer, trust, randomness, now_ms, made=made)
-        return Server(federation, endpoint, store.memory())
+        return Server(federation, endpoint, store.memory(), lanes())
 
     return born
 
@@ -109,6 +110,7 @@ def device_life(
             randomness=randomness,
             memory=_fitting(federation, signer.name, store.memory()),
             now_ms=now_ms,
+            lanes=lanes(),
         )
 
     return born

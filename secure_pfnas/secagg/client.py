@@ -36,7 +36,7 @@ from secure_pfnas.secagg.keys import (
     self_commitment,
     unseal,
 )
-from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes, Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import (
     SHARE_BYTES,
     CommitRequest,
@@ -69,6 +69,7 @@ class ClientRound:
         self,
         values: Values,  # noqa: ARG002 — refused whatever it holds
         random: RandomBytes,  # noqa: ARG002 — refused whatever it gives
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — nothing is masked here
     ) -> tuple[Uploaded, Upload]:
         """Mask and share the client's values; see ``Joined.upload``."""
         raise refused(self.state, ClientEvent.UPLOAD)
@@ -103,7 +104,9 @@ class Joined(ClientRound):
         """Return the client's slots that have m_min members, ascending: those it will upload."""
         return self.seat.graph.offered[self.seat.cid]
 
-    def upload(self, values: Values, random: RandomBytes) -> tuple[Uploaded, Upload]:
+    def upload(
+        self, values: Values, random: RandomBytes, lanes: Lanes = ONE_LANE
+    ) -> tuple[Uploaded, Upload]:
         """Mask the client's values and share what opens their sum.
 
         Call it once and keep only the state it returns: a second upload would seal its shares
@@ -112,6 +115,7 @@ class Joined(ClientRound):
         Args:
             values: Slot → (size,) uint32 for at least the offered slots; others are not sent.
             random: Fresh bytes for seeds and Shamir coefficients.
+            lanes: Where masking may run at the same time.
 
         Raises:
             ValueError: A slot is missing, or its values have another size or type.
@@ -121,7 +125,7 @@ class Joined(ClientRound):
         total = _pack(values, packing, self.offered)
         own = [random(SEED_BYTES) for _ in self.offered]
         pairs = self._pair_seeds()
-        self._mask(total, packing, own, pairs)
+        add_masks(total, self._streams(packing, own, pairs), self.seat.roster.suite, lanes)
         message = Upload(
             rid=self.seat.rid,
             slots=tuple(
@@ -150,22 +154,21 @@ class Joined(ClientRound):
             for peer in self.seat.graph.neighbours(cid)
         }
 
-    def _mask(
-        self,
-        total: NDArray[np.uint32],
-        packing: Packing,
-        own: list[bytes],
-        pairs: Mapping[str, bytes],
-    ) -> None:
+    def _streams(
+        self, packing: Packing, own: list[bytes], pairs: Mapping[str, bytes]
+    ) -> list[Stream]:
+        """Return every mask of this client: its own, one a slot, then one a neighbour."""
         partners = self.seat.graph.partners[self.seat.cid]
-        streams = [
-            Stream(seed, [packing.run(slot)]) for slot, seed in zip(self.offered, own, strict=True)
+        return [
+            *(
+                Stream(seed, [packing.run(slot)])
+                for slot, seed in zip(self.offered, own, strict=True)
+            ),
+            *(
+                Stream(pairs[peer], packing.runs(slots), negate=subtracts(self.seat.cid, peer))
+                for peer, slots in partners.items()
+            ),
         ]
-        streams += [
-            Stream(pairs[peer], packing.runs(slots), negate=subtracts(self.seat.cid, peer))
-            for peer, slots in partners.items()
-        ]
-        add_masks(total, streams, self.seat.roster.suite)
 
     def _deal(self, secrets: bytes, random: RandomBytes) -> tuple[SealedShares, ...]:
         members, roster, key = self.seat.members, self.seat.roster, self.prekey.seal_key

@@ -18,8 +18,9 @@ RFC 8439 section 2.4 (ChaCha20).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -32,6 +33,8 @@ Run = tuple[int, int]
 
 BLOCK = 65536
 """Elements of the vector that are masked at a time: 256 KiB, and as much keystream."""
+STRETCH = 16 * BLOCK
+"""Elements that lanes pass over before they meet."""
 _ROOM = 16  # a cipher may ask for one block more than it writes
 _ZEROS = memoryview(bytes(4 * BLOCK))
 
@@ -81,37 +84,97 @@ class Stream:
     runs: Sequence[Run]
     negate: bool = False
 
+    @property
+    def length(self) -> int:
+        """Elements that the keystream covers."""
+        return sum(stop - start for start, stop in self.runs)
 
-def add_masks(total: NDArray[np.uint32], streams: Iterable[Stream], suite: Suite) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """How steps that do not depend on each other are run: threads come from above, as this.
+
+    Attributes:
+        count: How many can run at once (>= 1).
+        run: Runs all the steps it is given, and returns when all are done.
+    """
+
+    count: int
+    run: Callable[[Sequence[Callable[[], None]]], object]
+
+
+ONE_LANE = Lanes(1, lambda steps: [step() for step in steps])
+
+
+def add_masks(
+    total: NDArray[np.uint32],
+    streams: Iterable[Stream],
+    suite: Suite,
+    lanes: Lanes = ONE_LANE,
+) -> None:
     """Add streams to ``total`` mod 2**32, in place.
 
-    All streams pass over one block of ``total`` before the next, so that block and keystream
-    both stay in the cache.
+    All streams of a lane pass over one block before the next, so that block and keystream both
+    stay in the cache. The first lane works on ``total`` itself, each other one on a stretch of
+    zeros that is then added; the result does not depend on the lanes.
 
     Args:
         total: (d,) uint32.
         streams: What to add or subtract.
         suite: How seeds are expanded; ``NONE`` adds nothing.
+        lanes: Where the work may run at the same time.
     """
     if suite is Suite.NONE:
         return
-    work: dict[int, list[tuple[CipherContext, np.ufunc, list[Run]]]] = {}
-    for stream in streams:
-        keystream = _keystream(stream.seed, suite)
-        combine = np.subtract if stream.negate else np.add
-        for block, pieces in _by_block(stream.runs).items():
-            work.setdefault(block, []).append((keystream, combine, pieces))
-    buffer = bytearray(4 * BLOCK + _ROOM)
-    words = np.frombuffer(buffer, np.dtype("<u4"), BLOCK)
-    for block in sorted(work):
-        for keystream, combine, pieces in work[block]:
-            count = sum(stop - start for start, stop in pieces)
-            keystream.update_into(_ZEROS[: 4 * count], buffer)
-            used = 0
-            for start, stop in pieces:
-                part = total[start:stop]
-                combine(part, words[used : used + part.size], out=part)
-                used += part.size
+    streams = list(streams)
+    if sum(stream.length for stream in streams) < STRETCH:
+        lanes = ONE_LANE  # not worth a thread
+    walks = [_Walk(part, suite) for part in _dealt(streams, lanes.count)]
+    aside = [np.zeros(min(total.size, STRETCH), np.uint32) for _ in walks[1:]]
+    for start in range(0, total.size, STRETCH):
+        part = total[start : start + STRETCH]
+        places = [part, *(zeros[: part.size] for zeros in aside)]
+        lanes.run([partial(w.over, start, at) for w, at in zip(walks, places, strict=True)])
+        for own in places[1:]:
+            part += own
+            own[:] = 0
+
+
+def _dealt(streams: Iterable[Stream], count: int) -> list[list[Stream]]:
+    """Deal streams to lanes, the longest first, each to the lane that has least to do."""
+    parts: list[list[Stream]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for stream in sorted(streams, key=lambda stream: -stream.length):
+        lane = loads.index(min(loads))
+        parts[lane].append(stream)
+        loads[lane] += stream.length
+    return parts
+
+
+class _Walk:
+    """One lane's streams on their way over a vector, block after block."""
+
+    def __init__(self, streams: Iterable[Stream], suite: Suite) -> None:
+        self._work: dict[int, list[tuple[CipherContext, np.ufunc, list[Run]]]] = {}
+        for stream in streams:
+            keystream = _keystream(stream.seed, suite)
+            combine = np.subtract if stream.negate else np.add
+            for block, pieces in _by_block(stream.runs).items():
+                self._work.setdefault(block, []).append((keystream, combine, pieces))
+        self._buffer = bytearray(4 * BLOCK + _ROOM)
+        self._words = np.frombuffer(self._buffer, np.dtype("<u4"), BLOCK)
+
+    def over(self, start: int, stretch: NDArray[np.uint32]) -> None:
+        """Add the streams to the elements of the vector that begin at ``start``."""
+        for block in range(start // BLOCK, -(-(start + stretch.size) // BLOCK)):
+            for keystream, combine, pieces in self._work.get(block, ()):
+                count = sum(stop - first for first, stop in pieces)
+                keystream.update_into(_ZEROS[: 4 * count], self._buffer)
+                used = 0
+                for first, stop in pieces:
+                    part = stretch[first - start : stop - start]
+                    combine(part, self._words[used : used + part.size], out=part)
+                    used += part.size
 
 
 def _keystream(seed: bytes, suite: Suite) -> CipherContext:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.errors import AbortReason, DropReason, Rejected
 from secure_pfnas.secagg.graph import Openings
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import (
     CommitRequest,
     CommitSignature,
@@ -232,7 +233,7 @@ class Revealing:
         collect(self.openings, message, cid)
         return replace(self, reveals={**self.reveals, cid: message})
 
-    def close(self) -> Unmasked | Aborted:
+    def close(self, lanes: Lanes = ONE_LANE) -> Unmasked | Aborted:
         """Recover the seeds and open the sums; heavy: one keystream for each opened seed."""
         if not self.ready:
             return Aborted(AbortReason.TOO_FEW_SHARES)
@@ -248,9 +249,9 @@ class Revealing:
                 return Aborted(AbortReason.BAD_SHARES, (dealer,))
             secrets[dealer] = found
         total, packing = self.total.copy(), table.packing
-        subtract_masks(total, openings, secrets, packing, table.roster.suite)
+        subtract_masks(total, openings, secrets, packing, table.roster.suite, lanes=lanes)
         sums = {
-            slot: SlotSum(total[slice(*packing.run(slot))].copy(), len(contributors))
+            slot: SlotSum(total[slice(*packing.run(slot))], len(contributors))
             for slot, contributors in openings.opened.items()
         }
         disputes = ((dealer, table.roster.committee[x - 1]) for dealer, x in recovery.disputes)

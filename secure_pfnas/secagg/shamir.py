@@ -12,7 +12,7 @@ Reference: Shamir, "How to Share a Secret", CACM 22(11), 1979.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,8 @@ def _row(factor: int) -> bytes:
     return bytes(_multiply(factor, value) for value in range(256))
 
 
-def _weights(xs: tuple[int, ...], at: int) -> list[int]:
+@lru_cache(maxsize=64)  # a server asks for the same set of members, dealer after dealer
+def _weights(xs: tuple[int, ...], at: int) -> tuple[int, ...]:
     weights: list[int] = []
     for x in xs:
         weight = 1
@@ -98,7 +99,7 @@ def _weights(xs: tuple[int, ...], at: int) -> list[int]:
             if other != x:  # subtraction is XOR
                 weight = _multiply(weight, _divide(at ^ other, x ^ other))
         weights.append(weight)
-    return weights
+    return tuple(weights)
 
 
 def _array(data: bytes) -> Bytes:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.secagg.graph import Openings
 from secure_pfnas.secagg.keys import pair_commitment, self_commitment
-from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes, Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import Upload
 from secure_pfnas.secagg.parameters import Suite
 from secure_pfnas.secagg.recover import Deal
@@ -73,6 +73,8 @@ def subtract_masks(
     secrets: Mapping[str, tuple[bytes, ...]],
     packing: Packing,
     suite: Suite,
+    *,
+    lanes: Lanes = ONE_LANE,
 ) -> None:
     """Take every opened mask off the sum of the survivors' uploads, in place.
 
@@ -82,6 +84,7 @@ def subtract_masks(
         secrets: Survivor → its opened seeds: by open slot, then by dropped neighbour.
         packing: Where slots lie in ``total``.
         suite: How masks are expanded.
+        lanes: Where the work may run at the same time.
     """
     streams: list[Stream] = []
     for dealer, seeds in secrets.items():
@@ -91,4 +94,4 @@ def subtract_masks(
         for peer, seed in zip(peers, seeds[len(slots) :], strict=True):
             runs = packing.runs(openings.graph.partners[dealer][peer])
             streams.append(Stream(seed, runs, negate=not subtracts(dealer, peer)))
-    add_masks(total, streams, suite)
+    add_masks(total, streams, suite, lanes)

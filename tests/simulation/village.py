@@ -251,15 +251,15 @@ class Books:
         """Write down whatever any client uploads and any server opens from now on."""
         upload, close = Joined.upload, Revealing.close
 
-        def uploaded(state: Joined, values: Any, random: Any) -> Any:
+        def uploaded(state: Joined, values: Any, random: Any, *lanes: Any) -> Any:
             own = {slot: values[slot].copy() for slot in state.offered}
             round_ = self.given.setdefault(rid(state.seat.roster), {})
             assert state.seat.cid not in round_, "a client uploaded twice in a round"
             round_[state.seat.cid] = own
-            return upload(state, values, random)
+            return upload(state, values, random, *lanes)
 
-        def closed(state: Revealing) -> Any:
-            result = close(state)
+        def closed(state: Revealing, *lanes: Any) -> Any:
+            result = close(state, *lanes)
             if isinstance(result, Unmasked):
                 self.opened[state.table.rid] = result
             return result
