@@ -63,7 +63,9 @@ def joined(neighbours: int) -> Joined:
         groups=dict.fromkeys(SIZES, names),
         offered=dict.fromkeys(names, tuple(SIZES)),
         partners={cid: dict.fromkeys((peer for peer in names if peer != cid), tuple(SIZES))},
+        rings={},
         minimum=COLLUSION + 2,
+        collusion=COLLUSION,
     )
     members = {entry.cid: entry for entry in roster.members}
     return Joined(Seat(roster, bytes(32), cid, graph, {}, members), SIZES, keys[cid])

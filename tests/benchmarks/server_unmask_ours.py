@@ -44,7 +44,9 @@ def graph() -> Graph:
         groups=dict.fromkeys(SLOTS, NAMES),
         offered=dict.fromkeys(NAMES, SLOTS),
         partners={cid: dict.fromkeys(around(number), SLOTS) for number, cid in enumerate(NAMES)},
+        rings={},
         minimum=COLLUSION + 2,
+        collusion=COLLUSION,
     )
 
 
