@@ -7,6 +7,8 @@ Rules of this file:
     * The number of steps, the sampling rate and the divisor are public and fixed beforehand. An
       empty batch is a step like any other: noise is added and the step counts.
     * Normalisation across a batch mixes examples, which has no per-sample gradient: refused.
+    * A convolution's activations are brought into plain memory order first: Opacus 1.6 computes
+      wrong gradients, without a word, from activations in channels-last order.
 
 Reference:
     Abadi et al., Deep Learning with Differential Privacy (2016), algorithm 1.
@@ -21,7 +23,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample import GradSampleModule, register_grad_sampler
+from opacus.grad_sample.conv import compute_conv_grad_sample
 from opacus.optimizers import DPOptimizer
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
@@ -29,6 +32,16 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.privacy.mechanisms.gaussian import gaussian_noise, poisson_batch
 from secure_pfnas.wire.randomness import RandomBytes
+
+
+@register_grad_sampler(nn.Conv2d)
+def convolution_gradients(
+    layer: nn.Conv2d, activations: list[torch.Tensor], backprops: torch.Tensor
+) -> dict[nn.Parameter, torch.Tensor]:
+    """Return a convolution's per-sample gradients, whatever its activations' memory order."""
+    # Not ``contiguous()``: that returns n×c×1×1 as it is, with the strides of channels-last.
+    plain = [x.clone(memory_format=torch.contiguous_format) for x in activations]
+    return compute_conv_grad_sample(layer, plain, backprops)
 
 
 class SecretNoiseOptimizer(DPOptimizer):

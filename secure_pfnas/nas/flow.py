@@ -12,10 +12,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from secure_pfnas.nas.layers import Layer, Operation, Part
+from torch import Tensor
+
+from secure_pfnas.nas.layers import Apply, Layer, Operation, Part
 from secure_pfnas.nas.quantity import ALWAYS, Quantity
 
 NONE = Quantity.constant(0)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
 
 
 @dataclass(slots=True)
@@ -64,6 +70,12 @@ class Flow:
         """Run ``layer`` (a normalisation, an activation), which changes no shape."""
         self.layer(path, layer, self.channels)
 
+    def flatten(self, path: str) -> None:
+        """Make every element a channel of one place."""
+        self.parts[path] = Part(Apply(_flat), self.present)
+        self.channels = self.elements
+        self.height = self.width = Quantity.constant(1)
+
     def pool(self) -> None:
         """Average over all places."""
         self.step(NONE, self.elements + self.channels)
@@ -83,6 +95,13 @@ class Flow:
         """Run ``layer`` beside the main activation, as a gate or a shortcut does."""
         self.parts[path] = Part(layer, self.present)
         self.step(layer.macs(positions), live)
+
+    @contextmanager
+    def optional(self, present: Quantity) -> Generator[None]:
+        """Declare steps that only the architectures of ``present`` take."""
+        outer, self.present = self.present, self.present * present
+        yield
+        self.present = outer
 
     @contextmanager
     def block(self, present: Quantity = ALWAYS) -> Generator[Quantity]:

@@ -10,11 +10,11 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from secure_pfnas.nas.elastic import Axis, Elastic
 from secure_pfnas.nas.quantity import ALWAYS, Architecture, Quantity
@@ -180,3 +180,34 @@ class Linear:
     def macs(self, positions: Quantity) -> Quantity:
         """Return its multiply-accumulates at ``positions`` places of its output."""
         return self.inputs * self.outputs * positions
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the function."""
+        return self._function(x)
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A step without parameters, such as an activation."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def tensors(self) -> Mapping[str, Elastic]:
+        """Return nothing: it learns nothing."""
+        return {}
+
+    def build(self, arch: Architecture) -> nn.Module:  # noqa: ARG002  # the protocol's signature
+        """Return the function as a module."""
+        return Applied(self.function)
+
+    def macs(self, positions: Quantity) -> Quantity:  # noqa: ARG002  # the protocol's signature
+        """Return 0: activations are left out of the count, as is usual."""
+        return Quantity.constant(0)

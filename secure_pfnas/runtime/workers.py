@@ -4,6 +4,7 @@ Rules of this file:
     * A job that fails gives ``None``; the role decides what that means.
     * Workers compute with one thread each, so that a result does not depend on who computed it.
     * A device's examples go to its own host's workers once, when they start, and nowhere else.
+    * Search spaces registered by the host's process are registered in its workers, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 from secure_pfnas.errors import Rejected
 from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
 from secure_pfnas.learning.trainer import train
+from secure_pfnas.nas.space import SearchSpace
+from secure_pfnas.nas.spaces import register_space, registered_spaces
 
 Examples = Callable[[], Mapping[str, ClientData]]
 """Loads the examples of the host's devices; picklable, so that a worker can call it."""
@@ -63,7 +66,7 @@ class ProcessWorkers(Workers):
     def __init__(self, examples: Examples, count: int) -> None:
         # Spawned, not forked: the parent has threads, and a fork would copy their locks.
         self._pool: Executor = ProcessPoolExecutor(
-            count, multiprocessing.get_context("spawn"), _prepare, (examples,)
+            count, multiprocessing.get_context("spawn"), _prepare, (examples, registered_spaces())
         )
 
     def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:
@@ -84,9 +87,11 @@ class ProcessWorkers(Workers):
 _examples: Mapping[str, ClientData] = {}
 
 
-def _prepare(examples: Examples) -> None:
+def _prepare(examples: Examples, spaces: tuple[type[SearchSpace], ...]) -> None:
     global _examples  # noqa: PLW0603 -- a pool's initialiser has no other way to hand over
     torch.set_num_threads(1)
+    for space in spaces:
+        register_space(space)
     _examples = examples()
 
 

@@ -78,6 +78,18 @@ def test_without_noise_a_step_equals_clipping_example_by_example(net, clients, m
         assert np.allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
+def test_a_net_in_channels_last_order_moves_as_in_plain_order(
+    net, clients, layout, supernet, monkeypatch
+):
+    """Opacus 1.6 alone gets the gradients of such convolutions wrong, without a word."""
+    monkeypatch.setattr(dp_sgd, "gaussian_noise", silent)
+    monkeypatch.setattr(dp_sgd, "poisson_batch", first_ten)
+    twin = subnet.extract(layout, supernet, DEEP).to(memory_format=torch.channels_last)
+    plain, channels_last = step(net, clients[0]), step(twin, clients[0])
+    for ours, theirs in zip(plain, channels_last, strict=True):
+        assert np.allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
 def test_one_example_moves_a_step_by_no_more_than_the_clip(net, clients, monkeypatch):
     monkeypatch.setattr(dp_sgd, "gaussian_noise", silent)
     monkeypatch.setattr(dp_sgd, "poisson_batch", lambda n, q, random: np.array([3]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import EntryPoint
 from typing import ClassVar
 
 import pytest
@@ -12,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.nas.chain import Chain
 from secure_pfnas.nas.elastic import Axis, Elastic
-from secure_pfnas.nas.layers import Linear, Operation, Part
+from secure_pfnas.nas.flow import Flow
+from secure_pfnas.nas.layers import Apply, Linear, Operation, Part
 from secure_pfnas.nas.quantity import Architecture, Quantity
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Decision, SearchSpace
-from secure_pfnas.nas.spaces import SPACES, make_space
+from secure_pfnas.nas.spaces import (
+    ENTRY_POINTS,
+    SPACES,
+    make_space,
+    register_space,
+    registered_spaces,
+)
 from tests.conformance.space import SpaceConformance
 
 BLOCKS = 21
@@ -54,7 +64,7 @@ class Block(nn.Module):
         return x + y
 
 
-class Perceptron(nn.Module):
+class Network(nn.Module):
     def __init__(self, embed: nn.Module, blocks: list[Block], head: nn.Module) -> None:
         super().__init__()
         self.embed, self.blocks, self.head = embed, nn.ModuleList(blocks), head
@@ -113,7 +123,7 @@ class DeepPerceptron(SearchSpace):
     def assemble(self, arch: Architecture, layers: Mapping[str, nn.Module]) -> nn.Module:
         paths = [f"blocks.{index}" for index in range(self.values(arch)["depth"])]
         blocks = [Block(*(layers[f"{p}.{n}"] for n in ("norm", "up", "down"))) for p in paths]
-        return Perceptron(layers["embed"], blocks, layers["head"])
+        return Network(layers["embed"], blocks, layers["head"])
 
 
 class TestDeepPerceptron(SpaceConformance):
@@ -139,9 +149,80 @@ class TestDeepPerceptron(SpaceConformance):
         assert places["blocks.10.norm.weight"] != places["blocks.11.norm.weight"]
 
 
-def test_a_space_is_registered_by_name(monkeypatch):
-    monkeypatch.setitem(SPACES, DeepPerceptron.name, DeepPerceptron)
+@dataclass(frozen=True)
+class Perceptron(Chain):
+    """What a user writes at the least: the example of nas/chain.py."""
+
+    name = "perceptron"
+    sides = (4, 32)
+    decisions = (Decision("width", (16, 32)), Decision("depth", (1, 2)))
+
+    def describe(self, flow: Flow) -> None:
+        flow.flatten("pixels")
+        for index in range(2):
+            with flow.optional(self.quantity("depth").at_least(index + 1)):
+                width = self.quantity("width")
+                flow.layer(f"hidden{index}", Linear(flow.channels, width), width)
+                flow.pointwise(f"relu{index}", Apply(torch.relu))
+        classes = Quantity.constant(self.classes)
+        flow.layer("head", Linear(flow.channels, classes), classes)
+
+
+class TestPerceptron(SpaceConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls):
+        return Perceptron((1, 4, 4), 3)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The registry, put back afterwards."""
+    for name in ("perceptron", "deep_perceptron"):
+        monkeypatch.setitem(SPACES, name, DeepPerceptron)  # so that it is gone at the end
+        del SPACES[name]
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_space_is_registered_by_name():
+    assert register_space(DeepPerceptron) is DeepPerceptron
+    assert register_space(DeepPerceptron) is DeepPerceptron  # as a re-imported module does
     assert make_space("deep_perceptron", (1, 8, 8), 10) == DeepPerceptron((1, 8, 8), 10)
+    assert registered_spaces() == (DeepPerceptron,)
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_installed_package_offers_its_space_as_an_entry_point(monkeypatch):
+    entry = EntryPoint("perceptron", f"{__name__}:Perceptron", ENTRY_POINTS)
+    offers = {(ENTRY_POINTS, "perceptron"): [entry]}
+    monkeypatch.setattr(
+        "secure_pfnas.nas.spaces.entry_points", lambda *, group, name: offers.get((group, name), [])
+    )
+    assert make_space("perceptron", (1, 8, 8), 10).name == "perceptron"
+    with pytest.raises(UserError, match="'nothing' is unknown"):
+        make_space("nothing", (1, 8, 8), 10)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_space_that_workers_could_not_have_is_refused_in_one_line():
+    @dataclass(frozen=True)
+    class Local(Perceptron):
+        name = "local"
+
+    @dataclass(frozen=True)
+    class Second(Perceptron):
+        name = "compact_cnn"
+
+    @dataclass(frozen=True)
+    class Nameless(Perceptron):
+        name = "Not A Name"
+
+    for space, why in ((Local, "cannot import"), (Second, "already"), (Nameless, "no name")):
+        with pytest.raises(UserError, match=why) as refused:
+            register_space(space)
+        assert refused.value.code is ExitCode.CONFIG
+        assert refused.value.todo
+    assert set(SPACES) == {"compact_cnn", "compact_vit", "mobilenetv3", "nasvit"}
 
 
 @dataclass(frozen=True)
