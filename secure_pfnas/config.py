@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from secure_pfnas.errors import ExitCode, UserError
 
@@ -78,13 +78,56 @@ class SpaceSettings(Section):
 class AgentSettings(Section):
     """``[agent]``: who chooses."""
 
-    kind: Literal["reinforce", "uniform"] = "reinforce"
-    faithful: bool = Field(default=False, description="the authors' published settings")
-    learning_rate: float = Field(default=0.1, gt=0, le=0.1)
-    floor: float = Field(default=0.1, ge=0, lt=1, description="share of uniform exploration")
-    baseline_decay: float = Field(
-        default=0.7, ge=0, lt=1, description="memory of the reward baseline"
+    kind: Literal["critic", "reinforce", "random", "fixed"] = Field(
+        default="reinforce",
+        description="random and fixed never learn; uniform is random's old name",
     )
+    faithful: bool = Field(
+        default=False, description="reinforce with the authors' published settings, nothing else's"
+    )
+    start: str = Field(
+        default="anywhere",
+        max_length=400,
+        description="where the search starts, and what fixed runs: anywhere, smallest, middle, "
+        "largest or the number of each decision's option, such as 1-0-2",
+    )
+    deviation: float = Field(
+        default=0.3, gt=0, le=1, description="how often a decision leaves the start at first"
+    )
+    floor: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the start's policy, at first"
+    )
+    floor_last: float = Field(default=0.1, ge=0, lt=1, description="and at the end of the search")
+    commit: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of the rounds that search; then every device keeps what it has; 1 = all",
+    )
+    learning_rate: float = Field(default=0.1, gt=0, le=0.1, description="of reinforce")
+    baseline_decay: float = Field(
+        default=0.7, ge=0, lt=1, description="of reinforce: memory of the reward baseline"
+    )
+    pooled_effect: float = Field(
+        default=0.03, gt=0, le=1, description="of critic: how far an option may move everybody"
+    )
+    personal_effect: float = Field(
+        default=0.01, gt=0, le=1, description="of critic: and one device beyond that"
+    )
+    memory: float = Field(
+        default=0.99, gt=0, le=1, description="of critic: what a report weighs at the next one"
+    )
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _old_name(cls, kind: object) -> object:
+        return "random" if kind == "uniform" else kind
+
+    @model_validator(mode="after")
+    def _faithful_is_reinforce(self) -> AgentSettings:
+        if self.faithful and self.kind in {"random", "fixed"}:
+            raise ValueError(f"faithful is reinforce; found kind {self.kind}")
+        return self
 
 
 class RewardSettings(Section):

@@ -161,7 +161,7 @@ TABLES = st.fixed_dictionaries(
         ),
         "agent": st.fixed_dictionaries(
             {
-                "kind": st.sampled_from(("reinforce", "uniform")),
+                "kind": st.sampled_from(("reinforce", "critic")),
                 "faithful": st.booleans(),
                 "learning_rate": st.floats(1e-9, 0.1),
                 "floor": st.floats(0, 1, exclude_max=True),

@@ -9,8 +9,9 @@ Rules of this file:
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +71,11 @@ def uniform(space: SearchSpace) -> Policy:
     return tuple(np.full(len(d.options), 1.0 / len(d.options)) for d in space.decisions)
 
 
+def certain(policy: Policy, architecture: Architecture) -> Policy:
+    """Return the policy over the same options that always chooses ``architecture``."""
+    return tuple(np.eye(len(p))[choice] for p, choice in zip(policy, architecture, strict=True))
+
+
 def sample(policy: Policy, rng: np.random.Generator) -> Architecture:
     """Draw one architecture: an independent choice in each decision."""
     return tuple(
@@ -81,6 +87,36 @@ def sample(policy: Policy, rng: np.random.Generator) -> Architecture:
 def most_likely(policy: Policy) -> Architecture:
     """Return the policy's mode; the first option wins a tie."""
     return tuple(int(np.argmax(p)) for p in policy)
+
+
+def likeliest(
+    policy: Policy, suits: Callable[[Architecture], bool], limit: int = 4096
+) -> Architecture | None:
+    """Return the most probable architecture that suits; ``None`` if the first ``limit`` do not.
+
+    Ties go to the lower options. Every decision's options are ranked; an architecture's successors
+    take one decision's next best option, so that a heap yields them in falling probability.
+    """
+    ranked = [np.argsort(-p, kind="stable") for p in policy]
+    with np.errstate(divide="ignore"):
+        loss = [np.log(p[r[0]]) - np.log(p[r]) for p, r in zip(policy, ranked, strict=True)]
+    first: Architecture = (0,) * len(policy)
+    heap: list[tuple[float, Architecture]] = [(0.0, first)]
+    seen: set[Architecture] = {first}
+    for _ in range(limit):
+        if not heap:
+            return None
+        _, ranks = heapq.heappop(heap)
+        architecture = tuple(int(r[rank]) for r, rank in zip(ranked, ranks, strict=True))
+        if suits(architecture):
+            return architecture
+        for decision, rank in enumerate(ranks):
+            later = (*ranks[:decision], rank + 1, *ranks[decision + 1 :])
+            if rank + 1 < len(loss[decision]) and later not in seen:
+                seen.add(later)
+                cost = sum(float(gap[k]) for gap, k in zip(loss, later, strict=True))
+                heapq.heappush(heap, (cost, later))
+    return None
 
 
 def log_probability(policy: Policy, architecture: Architecture) -> float:

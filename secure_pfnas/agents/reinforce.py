@@ -2,8 +2,10 @@
 
 Rules of this file:
     * One trial moves one agent by one step; nobody else's logits or optimiser are touched.
-    * The gradient is that of −A·log q(a), with q the policy that was offered, floor included.
-    * ``faithful`` restores the authors' settings, their global baseline and no floor.
+    * The gradient is that of −A·log q(a), with q the policy that was offered, exploration included.
+    * ``faithful`` restores the authors' settings, their global baseline, a start at no preference
+      and no exploration.
+    * A client that comes later starts from the mean of those already trained.
     * Everything that decides the next step is in ``state()``.
 
 Reference:
@@ -12,13 +14,15 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.agents.agent import Policy, State, Trial
+from secure_pfnas.agents.agent import Policy, State, Trial, uniform
+from secure_pfnas.agents.exploration import Exploration
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
 _EPSILON = 1e-8
@@ -35,26 +39,27 @@ class ReinforceSettings:
             five to ten visits.
         beta1: Decay of Adam's first moment.
         beta2: Decay of Adam's second moment.
-        floor: ε of the exploration floor: p ← (1 − ε)·p + ε/C for C options.
         baseline_decay: Weight of the past in the client's own running mean reward.
+        bound: Rewards beyond ±bound are brought back to it; no honest report comes near.
     """
 
     faithful: bool = False
     learning_rate: float = 0.1
     beta1: float = 0.5
     beta2: float = 0.999
-    floor: float = 0.05
     baseline_decay: float = 0.9
+    bound: float = 10.0
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate <= 0.1:
             raise ValueError("the learning rate lies in (0, 0.1]")
-        if not 0 <= self.floor < 1 or not 0 <= self.baseline_decay < 1:
-            raise ValueError("floor and baseline decay lie in [0, 1)")
-        if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1:
-            raise ValueError("Adam's decays lie in [0, 1)")
+        decays = (self.beta1, self.beta2, self.baseline_decay)
+        if not all(0 <= decay < 1 for decay in decays):
+            raise ValueError("Adam's and the baseline's decays lie in [0, 1)")
+        if not 0 < self.bound < math.inf:
+            raise ValueError("the bound on rewards lies above 0")
         if self.faithful:
-            theirs = {"learning_rate": 0.5, "beta1": 0.5, "beta2": 0.999, "floor": 0.0}
+            theirs = {"learning_rate": 0.5, "beta1": 0.5, "beta2": 0.999}
             for name, value in theirs.items():
                 object.__setattr__(self, name, value)
 
@@ -74,29 +79,41 @@ class Reinforce:
     Args:
         space: What is searched.
         settings: How fast.
+        prior: Where a search starts, every option possible; uniform unless given.
+        exploration: How much of the prior stays mixed in, by a client's number of reports.
     """
 
-    def __init__(self, space: SearchSpace, settings: ReinforceSettings | None = None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        settings: ReinforceSettings | None = None,
+        prior: Policy | None = None,
+        exploration: Exploration | None = None,
+    ) -> None:
         self.settings = settings or ReinforceSettings()
-        self._widths = [len(decision.options) for decision in space.decisions]
-        self._ends = np.cumsum(self._widths)
+        alone = self.settings.faithful
+        self._prior = uniform(space) if alone or prior is None else prior
+        self._exploration = Exploration(0, 0) if alone else exploration or Exploration()
+        self._ends = np.cumsum([len(p) for p in self._prior])
         self._agents: dict[str, _Agent] = {}
 
     def policy(self, cid: str) -> Policy:
-        """Return softmax of the client's logits, mixed with the exploration floor."""
-        floor = self.settings.floor
-        return tuple((1 - floor) * p + floor / len(p) for p in self._softmax(self._agent(cid)))
+        """Return softmax of the client's logits, mixed with its exploration."""
+        agent = self._agents.get(cid) or self._fresh()
+        return self._offered(agent, self._softmax(agent))
 
     def update(self, trials: Mapping[str, Trial]) -> None:
         """Take one Adam step for each client named, on (its reward − baseline)."""
-        advantages = self._advantages({cid: trial.reward for cid, trial in trials.items()})
+        bound, newcomer = self.settings.bound, self._fresh()
+        rewards = {cid: min(max(trial.reward, -bound), bound) for cid, trial in trials.items()}
+        advantages = self._advantages(rewards)
         for cid, trial in trials.items():
-            agent = self._agents.setdefault(cid, self._fresh())
+            agent = self._agents.setdefault(cid, replace(newcomer))
             self._step(agent, self._gradient(agent, trial.architecture, advantages[cid]))
             steps, mean, best = agent.scalars
             decay = self.settings.baseline_decay if steps else 0.0
-            mean = decay * mean + (1 - decay) * trial.reward
-            agent.scalars = np.array([steps + 1, mean, max(best, trial.reward)])
+            mean = decay * mean + (1 - decay) * rewards[cid]
+            agent.scalars = np.array([steps + 1, mean, max(best, rewards[cid])])
 
     def state(self) -> State:
         """Return ``<cid>/<field>`` arrays for every client seen."""
@@ -124,10 +141,18 @@ class Reinforce:
         self._agents = {cid: _Agent(**named) for cid, named in fields.items()}
 
     def _fresh(self) -> _Agent:
-        return _Agent(*(np.zeros(self._ends[-1]) for _ in range(3)))
+        with np.errstate(divide="ignore"):
+            logits = np.concatenate([np.log(len(p) * p) for p in self._prior])
+        known = [self._agents[cid].logits for cid in sorted(self._agents)]
+        if known and not self.settings.faithful:
+            logits = np.mean(known, axis=0)
+        return _Agent(logits, np.zeros_like(logits), np.zeros_like(logits))
 
-    def _agent(self, cid: str) -> _Agent:
-        return self._agents.get(cid) or self._fresh()
+    def _offered(self, agent: _Agent, softmax: list[NDArray[np.float64]]) -> Policy:
+        floor = self._exploration.at(int(agent.scalars[0]))
+        return tuple(
+            (1 - floor) * p + floor * prior for p, prior in zip(softmax, self._prior, strict=True)
+        )
 
     def _softmax(self, agent: _Agent) -> list[NDArray[np.float64]]:
         blocks = np.split(agent.logits, self._ends[:-1])
@@ -139,8 +164,8 @@ class Reinforce:
             baseline = self._best_of_all(rewards)
             return {cid: reward - baseline for cid, reward in rewards.items()}
         # A client's first reward is its own baseline: it says nothing about better or worse.
-        own = {cid: self._agent(cid).scalars for cid in rewards}
-        return {cid: r - own[cid][1] if own[cid][0] else 0.0 for cid, r in rewards.items()}
+        own = {cid: self._agents[cid].scalars[1] for cid in rewards if cid in self._agents}
+        return {cid: r - own.get(cid, r) for cid, r in rewards.items()}
 
     def _best_of_all(self, rewards: Mapping[str, float]) -> float:
         # The authors fill the table of best accuracies first in the first round, and last later.
@@ -150,12 +175,14 @@ class Reinforce:
     def _gradient(
         self, agent: _Agent, architecture: Architecture, advantage: float
     ) -> NDArray[np.float64]:
-        floor = self.settings.floor
+        floor, softmax = self._exploration.at(int(agent.scalars[0])), self._softmax(agent)
+        offered = self._offered(agent, softmax)
         blocks: list[NDArray[np.float64]] = []
-        for p, choice in zip(self._softmax(agent), architecture, strict=True):
-            offered = (1 - floor) * p[choice] + floor / len(p)
+        for p, q, choice in zip(softmax, offered, architecture, strict=True):
             score = p - np.eye(len(p))[choice]
-            blocks.append(advantage * (1 - floor) * p[choice] / offered * score)
+            # What the policy never offers, somebody else chose: no share of it is the agent's.
+            share = (1 - floor) * p[choice] / q[choice] if q[choice] else 0.0
+            blocks.append(advantage * share * score)
         return np.concatenate(blocks)
 
     def _step(self, agent: _Agent, gradient: NDArray[np.float64]) -> None:

@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
-from secure_pfnas.agents.reinforce import Reinforce, ReinforceSettings
+from secure_pfnas.agents.make import make_agents, reward_noise
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
-from secure_pfnas.agents.static import Static
 from secure_pfnas.config import DeviceClass, Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
@@ -165,16 +164,14 @@ class Federation:
 
     def agents(self) -> Agents:
         """Return fresh virtual agents, one a client."""
-        settings = self.settings.agent
-        if settings.kind == "uniform":
-            return Static(self.space)
-        return Reinforce(
+        reward, federation = self.plan.reward, self.settings.federation
+        return make_agents(
             self.space,
-            ReinforceSettings(
-                faithful=settings.faithful,
-                learning_rate=settings.learning_rate,
-                floor=settings.floor,
-                baseline_decay=settings.baseline_decay,
+            self.settings.agent,
+            rounds=federation.rounds,
+            attendance=federation.cohort / federation.clients,
+            noise=reward_noise(
+                float(reward.sigma) if reward else 0.0, self.settings.data.validation_per_client
             ),
         )
 

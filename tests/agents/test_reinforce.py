@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secure_pfnas.agents.agent import Trial, sample
+from secure_pfnas.agents.exploration import Exploration
 from secure_pfnas.agents.reinforce import Reinforce, ReinforceSettings
 from secure_pfnas.nas.space import Decision
 
@@ -58,7 +59,7 @@ def test_oracle_2_a_good_reward_raises_the_chosen_option_and_lowers_the_others()
 @given(st.integers(0, 2**32 - 1), st.floats(-2, 2), st.sampled_from([0.0, 0.05, 0.3]))
 @settings(max_examples=60, deadline=None)
 def test_oracle_3_the_gradient_is_autograds_and_sums_to_zero(seed, advantage, floor):
-    agents = Reinforce(Toy(), ReinforceSettings(floor=floor))
+    agents = Reinforce(Toy(), exploration=Exploration(floor, floor))
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 2, 6)
     agent = agents._fresh()
@@ -140,7 +141,7 @@ def test_our_baseline_is_the_clients_own_running_mean():
 
 
 def test_the_floor_keeps_every_option_alive_however_good_one_is():
-    agents = Reinforce(Toy(), ReinforceSettings(floor=0.1))
+    agents = Reinforce(Toy(), exploration=Exploration(0.1, 0.1))
     for number in range(1, 400):
         agents.update({"a": Trial(number, (0, 0, 0), float(number))})
     policy = agents.policy("a")
@@ -149,9 +150,14 @@ def test_the_floor_keeps_every_option_alive_however_good_one_is():
 
 
 def test_a_faithful_agent_has_the_authors_settings_whatever_else_is_asked():
-    settings = ReinforceSettings(faithful=True, learning_rate=0.01, floor=0.3)
-    theirs = (settings.learning_rate, settings.beta1, settings.beta2, settings.floor)
-    assert theirs == (0.5, 0.5, 0.999, 0.0)
+    settings = ReinforceSettings(faithful=True, learning_rate=0.01)
+    assert (settings.learning_rate, settings.beta1, settings.beta2) == (0.5, 0.5, 0.999)
+    start = tuple(np.eye(width)[0] * 0.9 + 0.1 / width for width in (2, 3, 1))
+    agents = Reinforce(Toy(), settings, start, Exploration(0.3, 0.3))
+    for number in range(1, 40):
+        agents.update({"a": Trial(number, (1, 1, 0), 0.9), "b": Trial(number, (0, 0, 0), 0.1)})
+    assert [len(set(p)) for p in agents.policy("new")] == [1, 1, 1]
+    assert agents.policy("a")[0][1] > 0.99  # no exploration is mixed in
 
 
 def test_state_round_trips_bit_for_bit_and_continues_alike():
@@ -201,7 +207,7 @@ def test_another_spaces_or_a_torn_state_is_refused(spoil):
     [
         {"learning_rate": 0.2},
         {"learning_rate": 0.0},
-        {"floor": 1.0},
+        {"bound": 0.0},
         {"baseline_decay": 1.0},
         {"beta1": -0.1},
     ],

@@ -85,7 +85,7 @@ def test_seeded_and_real_randomness():
     assert seeded(3, "a")(1, "masks")(8) != seeded(3, "a")(1, "rounding")(8)
 
 
-@pytest.mark.parametrize("kind", ["reinforce", "uniform"])
+@pytest.mark.parametrize("kind", ["critic", "reinforce", "random", "fixed"])
 def test_every_party_derives_the_same_terms(kind):
     one = federation(agent={"kind": kind})
     other = Federation.of(settings_from(tomllib.loads(one.settings.to_toml())))
