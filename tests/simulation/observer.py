@@ -18,7 +18,7 @@ import networkx as nx
 from secure_pfnas.secagg import shamir
 from secure_pfnas.secagg.client import Committed, Joined, Uploaded
 from secure_pfnas.secagg.graph import Graph
-from secure_pfnas.secagg.messages import SHARE_BYTES, Reveal, rid
+from secure_pfnas.secagg.messages import SHARE_BYTES, Reveal, Upload, rid
 
 Secret = tuple[str, str, int | str]
 """Dealer, "self" or "pair", and the slot or the peer it is for."""
@@ -35,12 +35,15 @@ class Affair:
     sealed: dict[int, str] = field(default_factory=dict)
     revealed: dict[Secret, set[int]] = field(default_factory=lambda: defaultdict(set))
     signed: dict[tuple[str, ...], set[str]] = field(default_factory=lambda: defaultdict(set))
-    uploaded: set[str] = field(default_factory=set)
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    seeds: dict[Secret, bytes] = field(default_factory=dict)
 
-    def dealt(self, dealer: str, shares: Iterable[bytes]) -> None:
-        """Note whose every share is."""
+    def dealt(self, dealer: str, secrets: bytes, shares: Iterable[bytes]) -> None:
+        """Note every secret, and whose every share is."""
         names: list[Secret] = [(dealer, "self", slot) for slot in self.graph.offered[dealer]]
         names += [(dealer, "pair", peer) for peer in self.graph.neighbours(dealer)]
+        for k, secret in enumerate(names):
+            self.seeds[secret] = secrets[k * SHARE_BYTES : (k + 1) * SHARE_BYTES]
         for x, box in enumerate(shares, start=1):
             for k, secret in enumerate(names):
                 self.owners[box[k * SHARE_BYTES : (k + 1) * SHARE_BYTES]] = secret, x
@@ -92,7 +95,7 @@ class Affair:
         """Find values that no unknown mask hides: of one honest device, or of a part of them."""
         found: list[str] = []
         for slot, group in self.graph.groups.items():
-            honest = [c for c in group if c in self.uploaded and c not in colluders]
+            honest = [c for c in group if c in self.uploads and c not in colluders]
             if not honest or slot not in self.graph.offered[honest[0]]:
                 continue
             joined = nx.Graph()
@@ -122,7 +125,13 @@ class Observer:
 
     def watch(self, patch: Any) -> Observer:
         """Write down what is dealt, signed and revealed from now on."""
-        deal, commit, reveal = Joined._deal, Uploaded.commit, Committed.reveal
+        upload, deal = Joined.upload, Joined._deal
+        commit, reveal = Uploaded.commit, Committed.reveal
+
+        def uploading(state: Joined, *given: Any) -> Any:
+            after, message = upload(state, *given)
+            self._affair(state).uploads[state.seat.cid] = message
+            return after, message
 
         def dealing(state: Joined, secrets: bytes, random: Callable[[int], bytes]) -> Any:
             split, made = shamir.split, []
@@ -134,9 +143,7 @@ class Observer:
             with patch.context() as inner:
                 inner.setattr(shamir, "split", noted)
                 boxes = deal(state, secrets, random)
-            affair = self._affair(state)
-            affair.dealt(state.seat.cid, made[0])
-            affair.uploaded.add(state.seat.cid)
+            self._affair(state).dealt(state.seat.cid, secrets, made[0])
             return boxes
 
         def committing(state: Uploaded, request: Any, signer: Any) -> Any:
@@ -149,6 +156,7 @@ class Observer:
             self.affairs[state.seat.rid].told(result[1])
             return result
 
+        patch.setattr(Joined, "upload", uploading)
         patch.setattr(Joined, "_deal", dealing)
         patch.setattr(Uploaded, "commit", committing)
         patch.setattr(Committed, "reveal", revealing)

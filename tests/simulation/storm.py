@@ -91,8 +91,8 @@ def collude(patch: Any, colluders: frozenset[str], rng: np.random.Generator) -> 
     """
     upload, reveal = Joined.upload, Committed.reveal
 
-    def uploaded(state: Joined, values: Any, random: Any) -> tuple[Uploaded, Any]:
-        after, message = upload(state, values, random)
+    def uploaded(state: Joined, *given: Any) -> tuple[Uploaded, Any]:
+        after, message = upload(state, *given)
         chance = rng.random()
         if state.seat.cid not in colluders or chance > 0.3:
             return after, message

@@ -41,7 +41,7 @@ WEATHERS = (
 def story(seed: int, rounds: int) -> tuple[Village, frozenset[str]]:
     """A federation, its weather, and who of it colludes."""
     rng = np.random.default_rng([7, seed])
-    devices, collusion = int(rng.integers(6, 10)), int(rng.integers(0, 3))
+    devices, collusion = int(rng.integers(5, 8)), int(rng.integers(0, 3))
     terms = federation(
         federation={"clients": devices, "cohort": devices, "rounds": rounds, "seed": seed},
         privacy={"seeded_noise": True},
