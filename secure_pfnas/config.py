@@ -225,6 +225,9 @@ class SecureAggregationSettings(Section):
     )
     update_clip: float = Field(default=5.0, ge=1e-6, le=1000)
     bits: Literal[16, 20, 24] = 20
+    ring_bits: Literal[32, 24] = Field(
+        default=32, description="width of a sum; 24 sends 3 bytes a parameter instead of 4"
+    )
     suite: Literal["aes-256-ctr", "chacha20"] = Field(
         default="aes-256-ctr",
         description="how masks are made; chacha20 for devices without AES instructions",
@@ -273,11 +276,12 @@ class Settings(Section):
                 f"federation.cohort is {self.federation.cohort}, more than "
                 f"federation.clients = {self.federation.clients}"
             )
-        most = (2**32 - 1) // (2**self.secagg.bits - 1)
+        most = (2**self.secagg.ring_bits - 1) // (2**self.secagg.bits - 1)
         if self.federation.cohort > most:
             raise ValueError(
                 f"federation.cohort is {self.federation.cohort}; sums of secagg.bits = "
-                f"{self.secagg.bits} hold at most {most}"
+                f"{self.secagg.bits} with secagg.ring_bits = {self.secagg.ring_bits} hold "
+                f"at most {most}"
             )
         need = max(
             self.secagg.minimum_survivors,

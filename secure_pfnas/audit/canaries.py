@@ -99,7 +99,7 @@ def needles(canary: Canary, quantizer: Quantizer) -> list[Needle]:
     found = [
         Needle(f"update {whose}", _repeated("<f", canary.update[0])),
         Needle(f"update (float64) {whose}", _repeated("<d", canary.update[0])),
-        Needle(f"quantised update {whose}", _code(canary.update, quantizer)),
+        Needle(f"quantised update {whose}", _code(canary.update, quantizer), quantizer.ring_bits),
         Needle(f"update (text) {whose}", _decimals(float(canary.update[0]), 7)),
         *_windows(f"trained weights {whose}", canary.received + canary.update),
     ]

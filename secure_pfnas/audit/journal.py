@@ -9,14 +9,18 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from secure_pfnas.errors import Rejected
 from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.secagg.messages import CommitRequest, Reveal, Roster, Upload, rid
+from secure_pfnas.secagg.words import unpack
 from secure_pfnas.wire.codec import Message
 
 
@@ -64,6 +68,12 @@ class Given:
     round: int
     device: str
     upload: Upload
+    ring_bits: int = 32
+
+    def words(self, slots: Collection[int] | None = None) -> NDArray[np.uint32]:
+        """Return the masked words of some slots, or of all, end to end."""
+        held = (slot.values for slot in self.upload.slots if slots is None or slot.slot in slots)
+        return unpack(b"".join(held), self.ring_bits)
 
 
 class _Task(Protocol):
@@ -105,9 +115,16 @@ class Journal:
 
     def uploads(self) -> list[Given]:
         """Return every upload the server opened."""
-        return [
-            Given(body.round, body.sender, Upload.decode(cast("_Report", message).upload))
+        rings = {
+            rid(roster): roster.ring_bits for found in self.rosters().values() for roster in found
+        }
+        opened = [
+            (body, Upload.decode(cast("_Report", message).upload))
             for body, message in self._opened("report")
+        ]
+        return [
+            Given(body.round, body.sender, upload, rings.get(upload.rid, 32))
+            for body, upload in opened
         ]
 
     def releases(self) -> list[Release]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secure_pfnas.secagg.words import unpack, word_bytes
+
 RUN = 8
 """Values in a row that make a match."""
 FALSE_ALARM_BITS = 56
@@ -33,15 +35,17 @@ class Needle:
         what: Its name in the evidence.
         pattern: Bytes; a pattern, looked for around ``LABELS`` only; or a ring element, of which
             ``RUN`` in a row within one step are looked for.
+        ring_bits: Of which ring an element is.
     """
 
     what: str
     pattern: bytes | re.Pattern[bytes] | int
+    ring_bits: int = 32
 
 
 def search(data: bytes, wanted: Iterable[Needle]) -> Iterator[str]:
     """Name each needle that is found in ``data``."""
-    words: list[NDArray[np.uint32]] | None = None
+    words: dict[int, list[NDArray[np.uint32]]] = {}
     labelled: bytes | None = None
     for needle in wanted:
         match needle.pattern:
@@ -51,8 +55,9 @@ def search(data: bytes, wanted: Iterable[Needle]) -> Iterator[str]:
                 labelled = _labelled(data) if labelled is None else labelled
                 found = pattern.search(labelled) is not None
             case int() as code:
-                words = words or _alignments(data)
-                found = any(_has_run(aligned, code) for aligned in words)
+                if needle.ring_bits not in words:
+                    words[needle.ring_bits] = _alignments(data, needle.ring_bits)
+                found = any(_has_run(aligned, code) for aligned in words[needle.ring_bits])
         if found:
             yield needle.what
 
@@ -69,12 +74,10 @@ def _labelled(data: bytes) -> bytes:
     return b"\n".join(places)
 
 
-def _alignments(data: bytes) -> list[NDArray[np.uint32]]:
-    """Read the data as little-endian words, from each of four places."""
-    return [
-        np.frombuffer(data, "<u4", count=(len(data) - start) // 4, offset=start)
-        for start in range(min(4, len(data)))
-    ]
+def _alignments(data: bytes, ring_bits: int) -> list[NDArray[np.uint32]]:
+    """Read the data as a ring's little-endian words, from each place that a word can start at."""
+    width = word_bytes(ring_bits)
+    return [unpack(data[start:], ring_bits) for start in range(min(width, len(data)))]
 
 
 def _has_run(words: NDArray[np.uint32], code: int) -> bool:

@@ -40,25 +40,27 @@ def chi_square_tail(statistic: float, freedom: int) -> float:
     return math.exp(-freedom / 2 * (ratio - 1 - math.log(ratio)))
 
 
-def bytes_statistic(words: NDArray[np.uint32]) -> tuple[float, int]:
-    """Return Pearson's statistic of the four bytes of each word against uniform, and its freedom.
+def bytes_statistic(words: NDArray[np.uint32], width: int = _WORD_BYTES) -> tuple[float, int]:
+    """Return Pearson's statistic of the bytes of each word against uniform, and its freedom.
 
     Args:
         words: uint32, shape (n,).
+        width: How many bytes of a word are looked at, from the lowest.
     """
     columns = np.ascontiguousarray(words, dtype="<u4").view(np.uint8).reshape(-1, _WORD_BYTES)
+    columns = columns[:, :width]
     expected = len(columns) / _BYTE_VALUES
     counts = np.stack([np.bincount(column, minlength=_BYTE_VALUES) for column in columns.T])
     statistic = float(((counts - expected) ** 2).sum() / expected)
-    return statistic, _WORD_BYTES * (_BYTE_VALUES - 1)
+    return statistic, width * (_BYTE_VALUES - 1)
 
 
-def looks_uniform(words: NDArray[np.uint32], false_alarm: float) -> bool:
+def looks_uniform(words: NDArray[np.uint32], false_alarm: float, ring_bits: int = 32) -> bool:
     """Say whether words pass for uniform; rejects uniform ones at most that often.
 
     Only an excess counts: words that are too even are no sign of a missing mask.
     """
-    statistic, freedom = bytes_statistic(words)
+    statistic, freedom = bytes_statistic(words, ring_bits // 8)
     return statistic <= freedom or chi_square_tail(statistic, freedom) >= false_alarm
 
 

@@ -5,7 +5,7 @@ Rules of this file:
       is decoded by subtracting ``count × offset``.
     * Rounding is stochastic and unbiased: values and draws are on a grid of 2⁻²⁴, so a code's
       expectation differs from the value by at most 2⁻²⁵ steps.
-    * No wrong sum: a quantiser that could overflow 32 bits cannot be constructed.
+    * No wrong sum: a quantiser that could overflow its ring cannot be constructed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from secure_pfnas.privacy.keystream import expanded
 from secure_pfnas.wire.randomness import RandomBytes
 
 BITS = (16, 20, 24)
-MODULUS = 2**32
+RING_BITS = (24, 32)
 _FRACTION = 24
 _BLOCK = 16384  # coordinates at a time: the working set stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """Fixed-point coding of values in [−bound, bound] for sums modulo 2³².
+    """Fixed-point coding of values in [−bound, bound] for sums modulo 2^ring_bits.
 
     Args:
         bound: The largest magnitude of a coordinate; anything beyond saturates.
         bits: 16, 20 or 24 bits a code.
         summands: The most clients ever summed.
         noise_margin: By how many codes noise may move the whole sum to either side.
+        ring_bits: 24 or 32.
 
     Raises:
         ValueError: ``bits`` is not offered, an argument is out of range, or
-            ``summands × (2^bits − 1) + 2 × noise_margin`` reaches 2³².
+            ``summands × (2^bits − 1) + 2 × noise_margin`` reaches 2^ring_bits.
     """
 
     bound: float
     bits: int
     summands: int
     noise_margin: int = 0
+    ring_bits: int = 32
     offset: int = field(init=False)
     step: float = field(init=False)
 
@@ -54,11 +56,15 @@ class Quantizer:
             raise ValueError(f"bound {self.bound} is not positive and finite")
         if self.summands < 1 or self.noise_margin < 0:
             raise ValueError("summands start at 1 and the noise margin at 0")
+        if self.ring_bits not in RING_BITS:
+            raise ValueError(f"a ring of {self.ring_bits} bits is not offered: {RING_BITS}")
+        modulus = 2**self.ring_bits
         reach = self.summands * (2**self.bits - 1) + 2 * self.noise_margin
-        if reach >= MODULUS:
-            most = (MODULUS - 1 - 2 * self.noise_margin) // (2**self.bits - 1)
+        if reach >= modulus:
+            most = (modulus - 1 - 2 * self.noise_margin) // (2**self.bits - 1)
             raise ValueError(
-                f"{self.summands} summands of {self.bits} bits overflow 32 bits: at most {most} fit"
+                f"{self.summands} summands of {self.bits} bits overflow {self.ring_bits} bits: "
+                f"at most {most} fit"
             )
         offset = 2 ** (self.bits - 1) - 1
         object.__setattr__(self, "offset", offset)
@@ -82,7 +88,7 @@ class Quantizer:
         return codes
 
     def decode_sum(self, total: NDArray[np.uint32], count: int) -> NDArray[np.float64]:
-        """Turn a sum of ``count`` codes modulo 2³² back into the sum of the values.
+        """Turn a sum of ``count`` codes in the ring back into the sum of the values.
 
         Args:
             total: uint32, shape (d,).
@@ -97,7 +103,8 @@ class Quantizer:
         if not 0 <= count <= self.summands:
             raise ValueError(f"{count} summands where at most {self.summands} were planned")
         # Noise may push a sum under zero, where it wraps: unwrap around −margin, not around 0.
-        unwrapped = (total + np.uint32(self.noise_margin)).astype(np.int64) - self.noise_margin
+        within = (total + np.uint32(self.noise_margin)) & np.uint32(2**self.ring_bits - 1)
+        unwrapped = within.astype(np.int64) - self.noise_margin
         return (unwrapped - count * self.offset).astype(np.float64) * self.step
 
     def _encode_block(self, values: NDArray[np.float32], stream: RandomBytes) -> NDArray[np.int64]:

@@ -109,7 +109,12 @@ class Federation:
     def quantizer(self) -> Quantizer:
         """Coding of one coordinate, proven not to overflow in a cohort's sum."""
         secagg = self.settings.secagg
-        return Quantizer(secagg.update_clip, secagg.bits, self.settings.federation.cohort)
+        return Quantizer(
+            secagg.update_clip,
+            secagg.bits,
+            self.settings.federation.cohort,
+            ring_bits=secagg.ring_bits,
+        )
 
     @cached_property
     def policy(self) -> ClientPolicy:
@@ -120,6 +125,7 @@ class Federation:
             minimum_contributors=secagg.minimum_contributors,
             collusion=secagg.collusion,
             bits=secagg.bits,
+            ring_bits=secagg.ring_bits,
             clip_micro=round(secagg.update_clip * MICRO),
             suite=Suite(secagg.suite) if secagg.masking else Suite.NONE,
         )

@@ -53,6 +53,7 @@ from secure_pfnas.secagg.parameters import ClientPolicy
 from secure_pfnas.secagg.reveal import compose, secrets_dealt
 from secure_pfnas.secagg.seat import Seat, check_own_entry, take_seat
 from secure_pfnas.secagg.states import ClientEvent, ClientState, refused
+from secure_pfnas.secagg.words import pack
 from secure_pfnas.wire.identity import Signer, Trust
 from secure_pfnas.wire.randomness import RandomBytes
 
@@ -129,7 +130,10 @@ class Joined(ClientRound):
         message = Upload(
             rid=self.seat.rid,
             slots=tuple(
-                SlotPayload(slot=slot, values=total[slice(*packing.run(slot))].tobytes())
+                SlotPayload(
+                    slot=slot,
+                    values=pack(total[slice(*packing.run(slot))], self.seat.roster.ring_bits),
+                )
                 for slot in self.offered
             ),
             shares=self._deal(b"".join((*own, *pairs.values())), random),

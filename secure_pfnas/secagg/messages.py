@@ -87,6 +87,7 @@ class Roster(Message):
     layout_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     suite: Annotated[Suite, Field(strict=False)]
     bits: Annotated[int, Field(ge=1, le=31)]
+    ring_bits: Literal[24, 32] = 32
     clip_micro: Annotated[int, Field(ge=1, lt=2**50)]
     minimum_survivors: Annotated[int, Field(ge=2, le=MEMBERS_MAX)]
     minimum_contributors: Annotated[int, Field(ge=2, le=MEMBERS_MAX)]
@@ -111,6 +112,7 @@ class Roster(Message):
             bits=self.bits,
             clip_micro=self.clip_micro,
             suite=self.suite,
+            ring_bits=self.ring_bits,
         )
 
 
@@ -120,7 +122,7 @@ def rid(roster: Roster) -> bytes:
 
 
 class SlotPayload(Message):
-    """One slot's masked values, little-endian uint32."""
+    """One slot's masked values, little-endian, four bytes each or three; see ``words``."""
 
     slot: SlotId
     values: bytes

@@ -4,7 +4,7 @@ Rules of this file:
     * A client pins a ``ClientPolicy``; a roster may be stricter, never laxer.
     * Two survivor sets can never both find a threshold of signers: 2t > L + c.
     * A slot's sum hides its contributors from c colluding members: m_min >= c + 2.
-    * A sum can never wrap: n · (2**bits − 1) < 2**32.
+    * A sum can never wrap: n · (2**bits − 1) < 2**ring_bits.
 
 Reference: Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine
 Learning", CCS 2017, section 6.2 (thresholds); Ma et al., "Flamingo", IEEE S&P 2023 (committee).
@@ -18,7 +18,8 @@ from enum import StrEnum
 COMMITTEE_MAX = 31
 GROUP_MAX = 64
 """The most members of a slot that all mask each other; larger slots have a sparse graph."""
-MODULUS_BITS = 32
+RING_BITS = (24, 32)
+"""The rings Z_2**b that sums are made in: three bytes a value on the wire, or four."""
 
 
 class Suite(StrEnum):
@@ -39,6 +40,7 @@ class ClientPolicy:
         collusion: c, roster members assumed to share what they know with the server (>= 0).
         bits: Bits of one quantised value (1 to 31); a roster must state exactly these.
         clip_micro: L2 clipping norm in millionths; a roster may state less, never more.
+        ring_bits: Width b of the ring Z_2**b; a roster must state exactly this.
         suite: How masks are expanded; a roster must state exactly this, or mask where it is NONE.
 
     Raises:
@@ -51,14 +53,17 @@ class ClientPolicy:
     bits: int
     clip_micro: int
     suite: Suite = Suite.AES_256_CTR
+    ring_bits: int = 32
 
     def __post_init__(self) -> None:
         if self.collusion < 0 or self.minimum_contributors < self.collusion + 2:
             raise ValueError("minimum_contributors must be at least collusion + 2")
         if self.minimum_survivors < 2:
             raise ValueError("minimum_survivors must be at least 2")
-        if not 1 <= self.bits < MODULUS_BITS or self.clip_micro < 1:
-            raise ValueError("bits must be 1 to 31 and clip_micro positive")
+        if self.ring_bits not in RING_BITS:
+            raise ValueError(f"ring_bits must be one of {RING_BITS}")
+        if not 1 <= self.bits < self.ring_bits or self.clip_micro < 1:
+            raise ValueError("bits must be 1 to ring_bits - 1 and clip_micro positive")
 
     @property
     def masking(self) -> bool:
@@ -72,6 +77,7 @@ class ClientPolicy:
             and self.minimum_contributors >= pinned.minimum_contributors
             and self.collusion >= pinned.collusion
             and self.bits == pinned.bits
+            and self.ring_bits == pinned.ring_bits
             and self.clip_micro <= pinned.clip_micro
             and (self.suite is pinned.suite or not pinned.masking)
         )
@@ -96,11 +102,11 @@ def threshold(size: int, collusion: int) -> int:
     return needed
 
 
-def check_headroom(bits: int, members: int) -> None:
-    """Prove that the largest possible slot sum fits the ring Z_2**32.
+def check_headroom(bits: int, members: int, ring_bits: int = 32) -> None:
+    """Prove that the largest possible slot sum fits the ring Z_2**ring_bits.
 
     Raises:
         ValueError: ``members`` values of ``bits`` bits can wrap.
     """
-    if members * (2**bits - 1) >= 2**MODULUS_BITS:
-        raise ValueError(f"{members} values of {bits} bits can exceed 2**{MODULUS_BITS}")
+    if members * (2**bits - 1) >= 2**ring_bits:
+        raise ValueError(f"{members} values of {bits} bits can exceed 2**{ring_bits}")

@@ -53,6 +53,7 @@ def make_roster(
         layout_digest=layout_digest,
         suite=terms.suite,
         bits=terms.bits,
+        ring_bits=24 if terms.ring_bits == 24 else 32,
         clip_micro=terms.clip_micro,
         minimum_survivors=terms.minimum_survivors,
         minimum_contributors=terms.minimum_contributors,
@@ -116,7 +117,7 @@ def _check_terms(roster: Roster) -> Graph:
         raise ValueError(f"{count} members, {terms.minimum_survivors} must survive")
     if roster.threshold != threshold(committee_size(count), terms.collusion):
         raise ValueError(f"threshold {roster.threshold} does not follow from L and c")
-    check_headroom(terms.bits, count)
+    check_headroom(terms.bits, count, terms.ring_bits)
     return Graph.of(roster)
 
 

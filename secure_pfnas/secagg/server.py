@@ -40,6 +40,7 @@ from secure_pfnas.secagg.reveal import collect
 from secure_pfnas.secagg.states import ServerState
 from secure_pfnas.secagg.table import Table
 from secure_pfnas.secagg.unmask import SlotSum, Unmasked, deal, subtract_masks
+from secure_pfnas.secagg.words import reduce
 from secure_pfnas.wire.identity import Trust
 
 
@@ -250,6 +251,7 @@ class Revealing:
             secrets[dealer] = found
         total, packing = self.total.copy(), table.packing
         subtract_masks(total, openings, secrets, packing, table.roster.suite, lanes=lanes)
+        reduce(total, table.roster.ring_bits)
         sums = {
             slot: SlotSum(total[slice(*packing.run(slot))], len(contributors))
             for slot, contributors in openings.opened.items()

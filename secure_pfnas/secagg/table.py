@@ -21,9 +21,9 @@ from secure_pfnas.secagg.masks import Packing
 from secure_pfnas.secagg.messages import SHARE_BYTES, TAG_BYTES, Roster, Upload, rid
 from secure_pfnas.secagg.reveal import secrets_dealt
 from secure_pfnas.secagg.roster import verify_roster
+from secure_pfnas.secagg.words import add_packed, word_bytes
 from secure_pfnas.wire.identity import Party, Trust
 
-_WORD = 4
 _FRAMING = 128  # more than any element's name, length prefixes and field names take
 
 
@@ -59,7 +59,7 @@ class Table:
         offered = self.graph.offered.get(cid)
         if offered is None:
             return 0
-        values = sum(_WORD * self.sizes[slot] for slot in offered)
+        values = sum(self._slot_bytes(slot) for slot in offered)
         secrets = secrets_dealt(self.graph, cid)
         boxes = len(self.roster.committee) * (self._box_bytes(cid) + _FRAMING)
         return values + boxes + _FRAMING * (len(offered) + secrets + 1)
@@ -78,7 +78,7 @@ class Table:
         offered = self.graph.offered[cid]
         if tuple(payload.slot for payload in message.slots) != offered:
             raise Rejected(DropReason.WRONG_SLOT, "not the offered slots", peer=cid)
-        if any(len(given.values) != _WORD * self.sizes[given.slot] for given in message.slots):
+        if any(len(given.values) != self._slot_bytes(given.slot) for given in message.slots):
             raise Rejected(DropReason.WRONG_LENGTH, "slot values", peer=cid)
         if tuple(box.recipient for box in message.shares) != self.roster.committee:
             raise Rejected(DropReason.WRONG_COMMITTEE, "boxes", peer=cid)
@@ -102,13 +102,16 @@ class Table:
         ]
 
     def sum(self, uploads: Iterable[Upload]) -> NDArray[np.uint32]:
-        """Add up masked values, slot by slot, mod 2**32; returns them packed."""
+        """Add up masked values, slot by slot, in the ring; returns them packed."""
         total = np.zeros(self.packing.length, np.uint32)
         for upload in uploads:
             for payload in upload.slots:
                 part = total[slice(*self.packing.run(payload.slot))]
-                np.add(part, np.frombuffer(payload.values, np.dtype("<u4")), out=part)
+                add_packed(part, payload.values, self.roster.ring_bits)
         return total
+
+    def _slot_bytes(self, slot: int) -> int:
+        return word_bytes(self.roster.ring_bits) * self.sizes[slot]
 
     def _box_bytes(self, cid: str) -> int:
         return secrets_dealt(self.graph, cid) * SHARE_BYTES + TAG_BYTES

@@ -4,7 +4,7 @@ Rules of this file:
     * Only recovered, committed seeds are expanded: self-masks of survivors in open slots, pair
       masks of survivors with the dropped. Pair masks between survivors have cancelled.
     * Closed slots are never emitted: their self-masks stay.
-    * Arithmetic is mod 2**32 and exact.
+    * Arithmetic is exact: mod 2**32, reduced to the roster's ring at the end.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secure_pfnas.privacy import quantize
-from secure_pfnas.privacy.quantize import BITS, MODULUS, Quantizer
+from secure_pfnas.privacy.quantize import BITS, Quantizer
 from secure_pfnas.wire.randomness import SeededStream
 
+MODULUS = 2**32
 VALUES = hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(-2.0, 2.0, width=32))
 
 

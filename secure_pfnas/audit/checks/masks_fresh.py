@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from secure_pfnas.audit.findings import Finding, judged, unseen
 from secure_pfnas.audit.journal import Given, Journal
 from secure_pfnas.audit.statistics import FALSE_ALARM, WORDS_NEEDED, looks_uniform
+from secure_pfnas.secagg.words import reduce
 
 NAME = "masks_fresh"
 CLAIM = "no mask is used by a device in two rounds, nor by two devices in one"
@@ -34,7 +35,7 @@ def check(journal: Journal, false_alarm: float = FALSE_ALARM) -> Finding:
     faults = [
         f"{a.device} in round {a.round} and {b.device} in round {b.round} differ by too little"
         for a, b, words in judgeable
-        if not looks_uniform(words, level)
+        if not looks_uniform(words, level, a.ring_bits)
     ]
     return judged(
         NAME, CLAIM, faults, f"{len(judgeable)} pairs of uploads; false alarms ≤ {false_alarm:g}"
@@ -55,10 +56,7 @@ def _pairs(uploads: list[Given]) -> Iterator[tuple[Given, Given]]:
 
 def _difference(one: Given, other: Given) -> NDArray[np.uint32]:
     """Subtract the slots that both hold."""
-    first = {slot.slot: slot.values for slot in one.upload.slots}
-    second = {slot.slot: slot.values for slot in other.upload.slots}
-    shared = sorted(first.keys() & second.keys())
-    a, b = (
-        np.frombuffer(b"".join(held[slot] for slot in shared), "<u4") for held in (first, second)
-    )
-    return a - b
+    first, second = ({slot.slot for slot in given.upload.slots} for given in (one, other))
+    difference = one.words(first & second) - other.words(first & second)
+    reduce(difference, one.ring_bits)
+    return difference

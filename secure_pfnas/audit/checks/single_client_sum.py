@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from hashlib import sha256
 
-import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -120,7 +119,7 @@ def _self_masks(count: _Count, member: str, share: SelfMaskShare) -> Iterator[st
 
 def _readable(given: Given, bits: dict[int, int]) -> Iterator[str]:
     """Try to read an upload as it is: values that all fit their bits carry no mask."""
-    words = np.frombuffer(b"".join(slot.values for slot in given.upload.slots), "<u4")
+    words = given.words()
     if (
         len(words) >= _READABLE_WORDS
         and given.round in bits
