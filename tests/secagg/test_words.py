@@ -20,7 +20,7 @@ WORDS = hnp.arrays(np.uint32, st.integers(0, 40))
 
 
 def fleet(count: int = 6) -> Fleet:
-    return Fleet({cid: (0, 1, 2) for cid in names(count)}, SIZES, terms=SMALL)
+    return Fleet(dict.fromkeys(names(count), (0, 1, 2)), SIZES, terms=SMALL)
 
 
 @given(WORDS, st.sampled_from([24, 32]))
@@ -30,7 +30,7 @@ def test_what_is_packed_comes_back_without_its_higher_bits(words: np.ndarray, ri
     assert np.array_equal(unpack(data, ring_bits), words % np.uint64(2**ring_bits))
 
 
-@given(st.lists(hnp.arrays(np.uint32, 7), max_size=5), st.sampled_from([24, 32]))
+@given(st.lists(hnp.arrays(np.uint32, 7), min_size=1, max_size=5), st.sampled_from([24, 32]))
 def test_sums_of_packed_words_are_sums_in_the_ring(vectors: list[np.ndarray], ring_bits: int):
     total = np.zeros(7, np.uint32)
     for vector in vectors:
@@ -88,7 +88,7 @@ def test_an_upload_in_the_small_ring_takes_three_bytes_a_value_and_any_other_len
 
 @pytest.mark.parametrize("pinned", [24, 32])
 def test_a_client_joins_no_ring_but_its_own(pinned: int):
-    party = Fleet({cid: (0,) for cid in names(4)}, SIZES, terms=stricter(bits=16, ring_bits=pinned))
+    party = Fleet(dict.fromkeys(names(4), (0,)), SIZES, terms=stricter(bits=16, ring_bits=pinned))
     other = stricter(bits=16, ring_bits=56 - pinned)
     with pytest.raises(Rejected) as refused:
         party.join("dev-000", policy=other)
