@@ -14,12 +14,13 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from secure_pfnas.nas.quantity import Architecture
+from secure_pfnas.nas.replica import replica
 from secure_pfnas.nas.slots import SlotLayout
+from secure_pfnas.nas.space import SearchSpace
 
 Vector = NDArray[np.float32]
 
@@ -141,6 +142,11 @@ def extract(layout: SlotLayout, vector: Vector, arch: Architecture) -> nn.Module
     Raises:
         ValueError: The space does not contain ``arch``.
     """
-    module = layout.space.build(arch).to_empty(device=torch.device("cpu"))
+    module = replica(_built(layout.space, arch))
     load(layout, module, arch, gather(layout, vector, layout.used(arch)))
     return module
+
+
+@lru_cache(maxsize=32)
+def _built(space: SearchSpace, arch: Architecture) -> nn.Module:
+    return space.build(arch)

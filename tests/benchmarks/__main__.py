@@ -29,6 +29,7 @@ MODULES = {
     "linear_complexity": ("flower_linear_complexity",),
     "prg_limit": ("mask_vs_prg_limit", "mask_vs_gcm_limit"),
     "privacy_tax": ("privacy_tax",),
+    "paper_size": ("paper_size",),
 }
 
 

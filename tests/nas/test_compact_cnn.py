@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.nas.cost import cost
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.spaces import SPACES, make_space
@@ -180,20 +179,3 @@ def test_a_subnet_computes_what_its_description_says(code):
             x = F.relu(y + (conv(x, f"{path}.shortcut", stride) if block == 0 else x))
     logits = F.linear(x.mean(dim=(2, 3)), w["head.weight"], w["head.bias"])
     torch.testing.assert_close(extract(LAYOUT, VECTOR, arch)(images), logits, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("shape", "classes"),
-    [((2, 14, 14), 10), ((1, 7, 14), 10), ((3, 32, 33), 10), ((1, 14, 14), 1)],
-)
-def test_data_that_do_not_fit_are_refused_in_one_line(shape, classes):
-    with pytest.raises(UserError) as refused:
-        make_space("compact_cnn", shape, classes)
-    assert refused.value.code is ExitCode.DATA
-    assert refused.value.todo
-
-
-def test_an_unknown_space_is_refused_with_the_names_of_the_known():
-    with pytest.raises(UserError, match="'resnet' is unknown") as refused:
-        make_space("resnet", (1, 14, 14), 10)
-    assert "compact_cnn" in refused.value.todo

@@ -188,7 +188,7 @@ def test_a_space_is_registered_by_name():
     assert register_space(DeepPerceptron) is DeepPerceptron
     assert register_space(DeepPerceptron) is DeepPerceptron  # as a re-imported module does
     assert make_space("deep_perceptron", (1, 8, 8), 10) == DeepPerceptron((1, 8, 8), 10)
-    assert registered_spaces() == (DeepPerceptron,)
+    assert DeepPerceptron in registered_spaces()
 
 
 @pytest.mark.usefixtures("registry")
@@ -222,7 +222,7 @@ def test_a_space_that_workers_could_not_have_is_refused_in_one_line():
             register_space(space)
         assert refused.value.code is ExitCode.CONFIG
         assert refused.value.todo
-    assert set(SPACES) == {"compact_cnn", "compact_vit", "mobilenetv3", "nasvit"}
+    assert not {"local", "Not A Name"} & set(SPACES)
 
 
 @dataclass(frozen=True)
