@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -25,6 +25,20 @@ from secure_pfnas.runtime.certificates import common_name, key_use, role_of
 from secure_pfnas.wire.identity import NAME_PATTERN, Party, Trust
 
 CERTIFICATE_LIMIT = 4096
+
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library may raise for bytes that anybody can send, before a signature is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +110,7 @@ class CertificateTrust(Trust):
             leaf = x509.load_der_x509_certificate(data)
             leaf.verify_directly_issued_by(self._ca)
             party = _holder(leaf)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+        except _UNREADABLE as error:
             raise _untrusted(f"not this CA's: {type(error).__name__}") from error
         if leaf.serial_number in self._revoked:
             raise _untrusted("revoked", party.name)
