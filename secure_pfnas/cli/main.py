@@ -33,6 +33,7 @@ VERBS = MappingProxyType(
     {
         "demo": "run a private federation on this machine, start to end",
         "run": "run a federation: simulated, or over a broker",
+        "compare": "compare methods on the same data, budget and seeds",
         "server": "run the aggregator of a deployed federation",
         "client": "run devices of a deployed federation",
         "broker": "start a broker",

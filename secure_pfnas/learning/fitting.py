@@ -43,8 +43,10 @@ def fit(
     Returns:
         The number of steps.
     """
-    module.train()
-    x, y = torch.tensor(data.x_train), torch.tensor(data.y_train)
+    # Convolutions of small batches are a fifth faster with the channels innermost.
+    module.train().to(memory_format=torch.channels_last)
+    x = torch.tensor(data.x_train).to(memory_format=torch.channels_last)
+    y = torch.tensor(data.y_train)
     batches = _batches(job, len(y), order)
     total = job.epochs * -(-len(y) // job.batch_size)
     done, share = 0, 0.0
@@ -67,8 +69,8 @@ def optimizer_of(parameters: list[nn.Parameter], job: TrainingJob) -> torch.opti
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if job.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=job.learning_rate)
-    return torch.optim.SGD(groups, lr=job.learning_rate, momentum=job.momentum)
+        return torch.optim.AdamW(groups, lr=job.learning_rate, fused=True)
+    return torch.optim.SGD(groups, lr=job.learning_rate, momentum=job.momentum, fused=True)
 
 
 def _trained(module: nn.Module, trains: Trains, head: frozenset[str]) -> list[nn.Parameter]:

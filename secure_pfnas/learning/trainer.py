@@ -26,7 +26,7 @@ from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.spaces import make_space
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream
 
-__all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "train"]
+__all__ = ["ClientData", "TrainingJob", "TrainingResult", "cosine", "count", "train"]
 
 
 def cosine(base: float, round_number: int, rounds: int, last: float = 0.3) -> float:
@@ -75,6 +75,13 @@ def train(job: TrainingJob, data: ClientData, entropy: RandomBytes = os.urandom)
         test_size=len(data.y_test),
         steps=steps,
     )
+
+
+def count(job: TrainingJob, data: ClientData) -> tuple[int, int]:
+    """Return what the job's subnet gets right before training: of validation, of test examples."""
+    layout = _layout(job.space, job.input_shape, job.classes, job.personal_names)
+    with _one_thread():
+        return _correct(subnet.extract(layout, _start(job, layout), job.architecture), data)
 
 
 @lru_cache(maxsize=8)

@@ -64,20 +64,31 @@ class Fixed:
     def assign(
         self,
         cohort: Sequence[str],
-        agents: Agents,  # noqa: ARG002 - nobody is asked
+        agents: Agents,
         allowed: Callable[[str, Architecture], bool],
-        layout: SlotLayout,  # noqa: ARG002 - one architecture covers its own slots
+        layout: SlotLayout,  # noqa: ARG002 - a chosen net covers its own slots
         *,
         need: int,
         rng: np.random.Generator,  # noqa: ARG002 - nothing is drawn
     ) -> Plan:
+        """Give everybody what it will keep."""
+        given = self.deploy(cohort, agents, allowed, need=need)
+        return Plan(given, given, 0.0)
+
+    def deploy(
+        self,
+        cids: Sequence[str],
+        agents: Agents,  # noqa: ARG002 - nobody is asked
+        allowed: Callable[[str, Architecture], bool],
+        *,
+        need: int,
+    ) -> Mapping[str, Architecture]:
         """Give everybody the one architecture."""
-        if len(cohort) < need:
-            raise CoverageError(f"{len(cohort)} members cannot cover slots {need} times")
-        if unfit := [cid for cid in sorted(cohort) if not allowed(cid, self.architecture)]:
+        if len(cids) < need:
+            raise CoverageError(f"{len(cids)} members cannot cover slots {need} times")
+        if unfit := [cid for cid in sorted(cids) if not allowed(cid, self.architecture)]:
             raise CoverageError(f"{unfit[0]} cannot run the one architecture of {self.name}")
-        everybody = dict.fromkeys(sorted(cohort), self.architecture)
-        return Plan(everybody, everybody, 0.0)
+        return dict.fromkeys(sorted(cids), self.architecture)
 
     def apply(
         self,

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents import coverage
-from secure_pfnas.agents.agent import Agents
+from secure_pfnas.agents.agent import Agents, most_likely
+from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
 from secure_pfnas.learning.jobs import WHOLE, Phases
 from secure_pfnas.learning.strategies.strategy import StrategyOptions, personal
@@ -69,6 +70,20 @@ class PerFedRLNAS:
         """Draw from everybody's policy so that every slot used is covered."""
         policies = {cid: agents.policy(cid) for cid in cohort}
         return coverage.plan(policies, allowed, layout, need, rng)
+
+    def deploy(
+        self,
+        cids: Sequence[str],
+        agents: Agents,
+        allowed: Callable[[str, Architecture], bool],
+        *,
+        need: int,  # noqa: ARG002 - nothing is summed any more
+    ) -> Mapping[str, Architecture]:
+        """Give each device the mode of its policy."""
+        chosen = {cid: most_likely(agents.policy(cid)) for cid in cids}
+        if unfit := [cid for cid in sorted(cids) if not allowed(cid, chosen[cid])]:
+            raise CoverageError(f"{unfit[0]} can run no architecture")
+        return chosen
 
     def apply(
         self,

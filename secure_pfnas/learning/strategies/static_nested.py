@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
-from secure_pfnas.agents.coverage import CoverageError, Plan
+from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
 from secure_pfnas.learning.strategies.fixed import Fixed, middle
@@ -69,27 +69,24 @@ class StaticNested(Fixed):
         options = self.options
         return personal(self.space, head=options.personal_head, norm=options.personal_norm)
 
-    def assign(
+    def deploy(
         self,
-        cohort: Sequence[str],
+        cids: Sequence[str],
         agents: Agents,  # noqa: ARG002 - nobody is asked
         allowed: Callable[[str, Architecture], bool],
-        layout: SlotLayout,  # noqa: ARG002 - the nesting covers the slots
         *,
         need: int,
-        rng: np.random.Generator,  # noqa: ARG002 - nothing is drawn
-    ) -> Plan:
+    ) -> Mapping[str, Architecture]:
         """Give each member the largest net it can bear that enough members can."""
-        if len(cohort) < need:
-            raise CoverageError(f"{len(cohort)} members cannot cover slots {need} times")
-        bears = {cid: self._largest(cid, allowed) for cid in sorted(cohort)}
+        if len(cids) < need:
+            raise CoverageError(f"{len(cids)} members cannot cover slots {need} times")
+        bears = {cid: self._largest(cid, allowed) for cid in sorted(cids)}
         top = max(
             level
             for level in range(len(self.levels))
             if sum(one >= level for one in bears.values()) >= need
         )
-        given = {cid: self.levels[min(level, top)] for cid, level in bears.items()}
-        return Plan(given, {cid: self.levels[level] for cid, level in bears.items()}, 0.0)
+        return {cid: self.levels[min(level, top)] for cid, level in bears.items()}
 
     def _largest(self, cid: str, allowed: Callable[[str, Architecture], bool]) -> int:
         fits = [level for level, net in enumerate(self.levels) if allowed(cid, net)]

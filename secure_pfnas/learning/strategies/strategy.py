@@ -81,6 +81,21 @@ class Strategy(Protocol):
         """
         ...
 
+    def deploy(
+        self,
+        cids: Sequence[str],
+        agents: Agents,
+        allowed: Callable[[str, Architecture], bool],
+        *,
+        need: int,
+    ) -> Mapping[str, Architecture]:
+        """Return the architecture each device keeps when the federation is over.
+
+        Raises:
+            CoverageError: A device can run none.
+        """
+        ...
+
     def apply(
         self,
         layout: SlotLayout,

@@ -1,0 +1,128 @@
+"""What a finished run is worth to each device: its final model, as it is and after local training.
+
+Rules of this file:
+    * Who compares owns all the simulated devices: what is read here never leaves one otherwise.
+    * Validation and test examples are counted apart; nothing is chosen by either.
+    * Training is a device's own work, with the settings of the last round, on the finished model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from secure_pfnas.agents.limits import WithinLimits
+from secure_pfnas.learning.budget import local_macs
+from secure_pfnas.learning.jobs import ClientData, TrainingJob
+from secure_pfnas.learning.trainer import count, train
+from secure_pfnas.nas.cost import cost
+from secure_pfnas.nas.space import Architecture
+from secure_pfnas.nas.subnet import gather
+from secure_pfnas.roles.cohort import need
+from secure_pfnas.roles.federation import Federation, seeded
+from secure_pfnas.roles.records import Checkpoint
+from secure_pfnas.runtime import observe
+from secure_pfnas.runtime.checkpoints import Checkpoints
+from secure_pfnas.runtime.device_store import DeviceStore
+
+Row = dict[str, object]
+
+
+def examine(
+    federation: Federation, folder: Path, examples: Mapping[str, ClientData]
+) -> dict[str, Row]:
+    """Return each device's accuracies, ``as_is`` and ``after`` local training.
+
+    Args:
+        federation: The run's terms.
+        folder: The run's, complete.
+        examples: Every device's own.
+    """
+    rounds = federation.settings.federation.rounds
+    stored = Checkpoints(
+        folder / "checkpoints", federation.layout.digest, federation.layout.length
+    ).latest(rounds)
+    assert stored is not None, "a complete run has a checkpoint"
+    architectures = deployed(federation, stored, tuple(sorted(examples)))
+    return {
+        name: _row(federation, _job(federation, folder, stored, name, architecture), examples[name])
+        for name, architecture in architectures.items()
+    }
+
+
+def deployed(
+    federation: Federation, stored: Checkpoint, cids: tuple[str, ...]
+) -> Mapping[str, Architecture]:
+    """Return what each device runs once the federation is over."""
+    agents = federation.agents()
+    if stored.agents:
+        agents.restore(stored.agents)
+    limits = federation.limits
+    masks = {cid: limits.options[federation.device_class(cid)] for cid in cids}
+    return federation.strategy.deploy(
+        cids,
+        WithinLimits(agents, masks),
+        lambda cid, architecture: limits.allowed(architecture, federation.device_class(cid)),
+        need=need(federation),
+    )
+
+
+def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> list[Row]:
+    """Return each round's local steps and multiply-accumulates, and the mean test accuracy.
+
+    Args:
+        federation: The run's terms.
+        folder: The run's.
+        sizes: Every device's number of training examples.
+    """
+    epochs, phases = federation.settings.training.epochs, federation.strategy.phases
+    rounds: dict[int, Row] = {}
+    for device in observe.device_folders(folder):
+        for line in observe.metrics(device):
+            number, steps, choices = line["round"], line["steps"], line["architecture"]
+            assert isinstance(number, int)
+            assert isinstance(steps, int)
+            assert isinstance(choices, list)
+            shown = epochs * sizes[device.name]
+            row = rounds.setdefault(number, {"round": number, "steps": 0, "macs": 0})
+            macs = local_macs(federation.space, tuple(choices), phases, shown)
+            row |= {"steps": _number(row["steps"]) + steps, "macs": _number(row["macs"]) + macs}
+    for number, accuracy in observe.accuracy(observe.device_folders(folder)).items():
+        rounds[number]["test"] = accuracy
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _job(
+    federation: Federation, folder: Path, stored: Checkpoint, name: str, architecture: Architecture
+) -> TrainingJob:
+    settings, layout = federation.settings.federation, federation.layout
+    with DeviceStore(folder / "devices" / name) as store:
+        personal = store.memory().personal
+    weights = gather(layout, stored.vector, layout.shared(architecture))
+    randomness = seeded(settings.seed, f"{name} after the last round")
+    job = federation.job(settings.rounds, architecture, weights, personal, randomness)
+    return replace(job, phases=federation.strategy.tuning, tuning=())
+
+
+def _row(federation: Federation, job: TrainingJob, data: ClientData) -> Row:
+    as_is, after = count(job, data), train(job, data)
+    model = cost(federation.space, job.architecture)
+    sizes = len(data.y_validation), len(data.y_test)
+    return {
+        "architecture": list(job.architecture),
+        "parameters": model.parameters,
+        "macs": model.macs,
+        "train_size": len(data.y_train),
+        "as_is": _accuracies(as_is, sizes),
+        "after": _accuracies((after.correct, after.test_correct), sizes),
+    }
+
+
+def _accuracies(right: tuple[int, int], sizes: tuple[int, int]) -> dict[str, float]:
+    return {"validation": right[0] / sizes[0], "test": right[1] / sizes[1]}
