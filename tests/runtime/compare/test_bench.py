@@ -1,0 +1,189 @@
+"""Cells: run, examined, killed, continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from secure_pfnas.errors import UserError
+from secure_pfnas.nas import subnet
+from secure_pfnas.roles.federation import Federation
+from secure_pfnas.runtime.checkpoints import Checkpoints
+from secure_pfnas.runtime.compare import bench, cell
+from secure_pfnas.runtime.compare.bench import plan_cells, run_cells
+from secure_pfnas.runtime.compare.methods import parse_methods
+from secure_pfnas.runtime.datasets import load
+from secure_pfnas.runtime.device_store import DeviceStore
+from secure_pfnas.runtime.population import deal
+from tests.cli.conftest import images
+
+TINY = [
+    "data.alpha=100",
+    "data.train_per_client=16",
+    "data.validation_per_client=10",
+    "data.test_per_client=8",
+    "data.minimum_per_client=8",
+    "federation.clients=7",
+    "federation.cohort=7",
+    "federation.rounds=2",
+    "training.epochs=1",
+    "privacy.reward_noise=false",
+    "secagg.masking=false",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "halves.npz"
+    np.savez(path, **images())
+    return [*TINY, f"data.source={path}"]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory, tiny):
+    """Three methods on one seed, in this process."""
+    out = tmp_path_factory.mktemp("comparison")
+    methods = parse_methods("ours,fedbabu,local")
+    cells = plan_cells(None, tiny, methods, [5], out)
+    return {one.method: (one, cell.play(one)) for one in cells}
+
+
+def test_every_cell_is_a_run_folder_and_stamped(played):
+    for one, result in played.values():
+        assert {"config.toml", "run.sqlite", "devices", "cell.json"} <= {
+            path.name for path in one.folder.iterdir()
+        }
+        assert result["status"] == "COMPLETE"
+        assert "noise and keys are seeded" in result["non_private"]
+        assert result["data"]["digest"]
+
+
+def test_methods_share_the_partition_and_the_steps(played):
+    sizes = [
+        {name: client["train_size"] for name, client in result["clients"].items()}
+        for _, result in played.values()
+    ]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert len({result["steps"] for _, result in played.values()}) == 1
+    parts = [deal(one.settings, load(one.settings.data.source)) for one, _ in played.values()]
+    for name in parts[0]:
+        assert len({part[name].x_train.tobytes() for part in parts}) == 1
+
+
+def test_as_it_is_is_the_servers_last_model_with_the_devices_own_parts(played):
+    """Counted again by hand, from the checkpoint and a device's folder."""
+    one, result = played["fedbabu"]
+    terms = Federation.of(one.settings)
+    layout = terms.layout
+    stored = Checkpoints(one.folder / "checkpoints", layout.digest, layout.length).latest(2)
+    own = deal(one.settings, load(one.settings.data.source))["dev-003"]
+    with DeviceStore(one.folder / "devices" / "dev-003") as store:
+        personal = store.memory().personal
+    vector = stored.vector.copy()
+    subnet.scatter(layout, personal, terms.personal_slots, vector)
+    client = result["clients"]["dev-003"]
+    module = subnet.extract(layout, vector, tuple(client["architecture"])).eval()
+    import torch  # noqa: PLC0415
+
+    guess = module(torch.tensor(own.x_test)).argmax(1).numpy()
+    assert client["as_is"]["test"] == np.mean(guess == own.y_test)
+
+
+def test_babu_is_tuned_as_a_whole_and_its_head_is_nobodys_until_then(played):
+    one, _ = played["fedbabu"]
+    terms = Federation.of(one.settings)
+    with DeviceStore(one.folder / "devices" / "dev-000") as store:
+        assert np.array_equal(store.memory().personal, terms.initial_personal)
+
+
+def test_local_training_sends_no_parameters(played):
+    assert played["local"][1]["bytes_up"] < 0.3 * played["fedbabu"][1]["bytes_up"]
+    assert played["local"][1]["macs"] == played["fedbabu"][1]["macs"]
+
+
+def test_a_cell_is_a_function_of_its_settings(played, tmp_path, tiny):
+    _, first = played["ours"]
+    again = cell.play(plan_cells(None, tiny, parse_methods("ours"), [5], tmp_path)[0])
+    for name in ("clients", "rounds", "steps", "macs"):
+        assert again[name] == first[name]
+
+
+def test_what_is_complete_is_not_done_again(played, monkeypatch):
+    monkeypatch.setattr(cell, "simulate", None)
+    one, result = played["ours"]
+    assert cell.play(one) == result
+
+
+def test_what_is_trained_is_examined_and_not_trained_again(played, monkeypatch):
+    monkeypatch.setattr(cell, "simulate", None)
+    one, result = played["local"]
+    kept = ("wall_s", "train_s", "cpu_s", "bytes_up", "bytes_down")
+    one.write("TRAINED", **{name: result[name] for name in kept})
+    assert cell.play(one) == result
+
+
+def test_an_interrupted_run_begins_anew(played, tiny, tmp_path):
+    one = plan_cells(None, tiny, parse_methods("local"), [5], tmp_path)[0]
+    one.folder.mkdir(parents=True)
+    (one.folder / "config.toml").write_text("half a run")
+    assert cell.play(one)["clients"] == played["local"][1]["clients"]
+
+
+def test_a_cell_of_other_settings_is_none_of_this_comparison(played, tiny, tmp_path):
+    one, _ = played["local"]
+    out = one.folder.parents[2]
+    other = plan_cells(None, [*tiny, "training.epochs=2"], parse_methods("local"), [5], out)[0]
+    assert other.folder == one.folder
+    assert other.result is None
+
+
+def test_a_folder_is_not_taken_over_without_resume(played, tiny):
+    one, _ = played["local"]
+    with pytest.raises(UserError, match="holds a comparison already"):
+        run_cells([one], one.folder.parents[2], workers=1, resume=False, tell=print)
+
+
+def test_a_run_whose_rounds_abort_has_failed(tiny, tmp_path):
+    given = [*tiny, "federation.rounds=1", "devices.micro.share=1", "devices.micro.max_macs=80000"]
+    one = plan_cells(None, given, parse_methods("fedper"), [5], tmp_path)[0]
+    result = cell.play(one)
+    assert result["status"] == "FAILED"
+    assert "1 of 1 rounds aborted" in result["error"]
+
+
+@pytest.mark.processes
+def test_a_cell_that_is_killed_or_fails_costs_no_other(tiny, tmp_path, monkeypatch):
+    """The first is killed, the second's data is gone, the third comes through; then all do."""
+    cells = plan_cells(None, tiny, parse_methods("fedper,fedavg,local"), [5], tmp_path)
+    start, told = bench._start, []
+
+    def killed(one):
+        process = start(one)
+        if one.method == "fedper" and not told:
+            os.kill(process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(bench, "_start", killed)
+    source = cells[0].settings.data.source
+    hidden = f"{source}.hidden"
+    gone = cells[1].settings.model_copy(
+        update={"data": cells[1].settings.data.model_copy(update={"source": hidden})}
+    )
+    broken = [cells[0], cell.Cell("fedavg", 5, gone, cells[1].folder), cells[2]]
+    run_cells(broken, tmp_path, workers=1, resume=False, tell=told.append)
+    assert [one["status"] for one in told] == ["FAILED", "FAILED", "COMPLETE"]
+    assert "exit code -9" in told[0]["error"]
+    assert "no such file" in told[1]["error"]
+    kept = (cells[2].folder / "cell.json").stat().st_mtime_ns
+    again = []
+    run_cells(cells[1:], tmp_path, workers=2, resume=True, tell=again.append)
+    assert {(one["method"], one["status"]) for one in again} == {
+        ("fedavg", "COMPLETE"),
+        ("local", "COMPLETE"),
+    }
+    assert (cells[2].folder / "cell.json").stat().st_mtime_ns == kept
+    assert json.loads((cells[1].folder / "cell.json").read_text())["status"] == "COMPLETE"
