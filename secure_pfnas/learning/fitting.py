@@ -44,7 +44,8 @@ def fit(
         The number of steps.
     """
     # Convolutions of small batches are a fifth faster with the channels innermost.
-    module.train().to(memory_format=torch.channels_last)
+    module.train()
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- its stub
     x = torch.tensor(data.x_train).to(memory_format=torch.channels_last)
     y = torch.tensor(data.y_train)
     batches = _batches(job, len(y), order)

@@ -110,6 +110,21 @@ class StrategyConformance:
         assigned = self.assign(strategy, space, layout, allowed)
         assert all(allowed(cid, architecture) for cid, architecture in assigned.items())
 
+    def test_what_a_device_keeps_in_the_end_it_can_bear(self, strategy, space):
+        smallest = cost(space, space.decode(0)).parameters
+
+        def allowed(cid: str, architecture: Architecture) -> bool:
+            limited = cid in COHORT[:4]
+            return not limited or cost(space, architecture).parameters <= smallest
+
+        if not self.caps_are_met:
+            with pytest.raises(CoverageError, match="dev-0 cannot run"):
+                strategy.deploy(COHORT, no_agents(space), allowed, need=NEED)
+            return
+        kept = strategy.deploy(COHORT[::-1], no_agents(space), allowed, need=NEED)
+        assert sorted(kept) == COHORT
+        assert all(allowed(cid, architecture) for cid, architecture in kept.items())
+
     # --- what stays on the device ------------------------------------------------------------
 
     def test_what_is_personal_exists(self, strategy, space):

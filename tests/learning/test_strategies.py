@@ -41,7 +41,7 @@ class TestFedAvg(StrategyConformance):
 
     def test_everybody_runs_the_middle_architecture(self, strategy, space, layout):
         assigned = self.assign(strategy, space, layout)
-        assert set(assigned.values()) == {(0, *(0, 0, 0, 1) * 3)}
+        assert set(assigned.values()) == {(1, *(1, 0, 0, 1) * 3)}
         assert assigned.kept == 1
 
     def test_or_the_one_that_was_chosen(self, space, layout):

@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.coverage import CoverageError, Plan
+from secure_pfnas.agents.make import middle
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
 from secure_pfnas.learning.jobs import WHOLE, Phases
 from secure_pfnas.learning.strategies.strategy import StrategyOptions, personal
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture, SearchSpace
-
-
-def middle(space: SearchSpace) -> Architecture:
-    """Return the architecture with every decision at its middle option, the lower of two."""
-    return tuple((len(decision.options) - 1) // 2 for decision in space.decisions)
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,8 @@ class Fixed:
 
     Args:
         space: Where the architecture comes from.
-        options: Of its architectures the last is run; the middle one where there are none.
+        options: Of its architectures the last is run; where there are none the middle one, wide
+            and shallow, from which a search may start, too.
     """
 
     space: SearchSpace

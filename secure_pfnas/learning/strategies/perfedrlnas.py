@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents import coverage
-from secure_pfnas.agents.agent import Agents, most_likely
+from secure_pfnas.agents.agent import Agents, likeliest
 from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
 from secure_pfnas.learning.jobs import WHOLE, Phases
@@ -79,10 +80,14 @@ class PerFedRLNAS:
         *,
         need: int,  # noqa: ARG002 - nothing is summed any more
     ) -> Mapping[str, Architecture]:
-        """Give each device the mode of its policy."""
-        chosen = {cid: most_likely(agents.policy(cid)) for cid in cids}
-        if unfit := [cid for cid in sorted(cids) if not allowed(cid, chosen[cid])]:
-            raise CoverageError(f"{unfit[0]} can run no architecture")
+        """Give each device the likeliest architecture of its policy that it can run."""
+        chosen: dict[str, Architecture] = {}
+        for cid in sorted(cids):
+            policy = agents.policy(cid)
+            likely = likeliest(policy, functools.partial(allowed, cid))
+            chosen[cid] = likely or (0,) * len(policy)
+            if not allowed(cid, chosen[cid]):
+                raise CoverageError(f"{cid} can run no architecture")
         return chosen
 
     def apply(

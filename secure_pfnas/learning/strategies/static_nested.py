@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.coverage import CoverageError
+from secure_pfnas.agents.make import middle
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
-from secure_pfnas.learning.strategies.fixed import Fixed, middle
+from secure_pfnas.learning.strategies.fixed import Fixed
 from secure_pfnas.learning.strategies.strategy import personal
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture

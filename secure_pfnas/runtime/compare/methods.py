@@ -50,7 +50,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "reward.latency=0",
             "reward.memory=0",
         ),
-        "random": ("training.strategy=perfedrlnas", "agent.kind=uniform"),
+        "random": ("training.strategy=perfedrlnas", "agent.kind=random"),
     }
 )
 """The search as it is by default, as its authors published it, and without any learning."""
