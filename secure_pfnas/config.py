@@ -58,11 +58,35 @@ class DataSettings(Section):
         min_length=1,
         description="auto, fashion-mnist-14, fashion-mnist, digits or an .npz",
     )
+    partition: Literal["dirichlet", "shards", "quantity", "device-class", "groups"] = Field(
+        default="dirichlet", description="how examples are dealt, see docs/data.md"
+    )
     alpha: float = Field(default=0.3, gt=0, le=1000, description="Dirichlet concentration")
+    shards_per_client: int = Field(default=2, ge=1, le=1000, description="with shards")
+    smallest_client: int = Field(
+        default=40, ge=5, le=200_000, description="examples, with quantity; a fifth validates"
+    )
+    largest_client: int = Field(default=2000, ge=5, le=200_000, description="with quantity")
+    shift: Literal["none", "resolution", "blur", "rotation"] = Field(
+        default="none", description="how devices' images differ"
+    )
+    shift_by: Literal["client", "device-class"] = "client"
+    shift_most: float = Field(
+        default=2.0, ge=0, le=180, description="down-sampling factor, blur in pixels, or degrees"
+    )
     train_per_client: int = Field(default=400, ge=1, le=100_000)
     validation_per_client: int = Field(default=150, ge=1, le=100_000)
     test_per_client: int = Field(default=200, ge=1, le=100_000)
     minimum_per_client: int = Field(default=32, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _sizes_ascend(self) -> DataSettings:
+        if self.smallest_client > self.largest_client:
+            raise ValueError(
+                f"smallest_client is {self.smallest_client}, more than "
+                f"largest_client = {self.largest_client}"
+            )
+        return self
 
 
 class SpaceSettings(Section):

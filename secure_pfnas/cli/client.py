@@ -88,7 +88,7 @@ def client(
                 todo="start one client for each device that has data of its own",
                 code=ExitCode.USAGE,
             )
-        check_own_data(settings, data)
+        check_own_data(settings, data, names[0])
         examples = OwnExamples(settings, data, names[0])
     federation = Federation.of(settings)
     folders = {name: out / "devices" / name for name in names}

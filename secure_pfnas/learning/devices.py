@@ -1,21 +1,25 @@
-"""Which simulated device is of which class: public, and the same for every party.
+"""What is public of a device: its class and its nominal sizes, the same for every party.
 
 Rules of this file:
     * A class's share of the devices is exact to within one device; which devices these are
       follows from the seed, and from nothing that anybody's data could decide.
+    * A nominal size n0 is dealt by the seed, too, never counted: noise, sampling rates and
+      rewards may depend on it and say nothing of a device's data.
     * A device that the federation's settings do not number (a real one with a name of its own) is
-      of the class that its own settings name.
+      of the class that its own settings name, and of the common sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from secure_pfnas.config import DEVICE_CLASSES, DeviceClass, Settings
 
-_CLASSES = 0xDE71
+_CLASSES, _NOMINAL = 0xDE71, 0x51E5
+_SIZES = 8  # few, so that few noises are calibrated
 
 
 def device_names(count: int) -> tuple[str, ...]:
@@ -35,6 +39,40 @@ def device_classes(settings: Settings) -> Mapping[str, DeviceClass]:
         classes |= {names[int(i)]: device_class for i in order[start : start + count]}
         start += count
     return {name: classes[name] for name in names}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Nominal:
+    """A device's public sizes n0: at most so many training, exactly so many validation examples."""
+
+    train: int
+    validation: int
+
+
+def common_size(settings: Settings) -> Nominal:
+    """Return the sizes of whoever has none of its own."""
+    return Nominal(settings.data.train_per_client, settings.data.validation_per_client)
+
+
+def nominal_sizes(settings: Settings) -> Mapping[str, Nominal]:
+    """Return the public sizes of every device of the federation, by name.
+
+    With quantity skew they are one of few, spaced evenly on a logarithmic scale between the
+    smallest and the largest, and as many devices have each; a fifth of the examples validates.
+    """
+    names = device_names(settings.federation.clients)
+    if settings.data.partition != "quantity":
+        return dict.fromkeys(names, common_size(settings))
+    low, high = settings.data.smallest_client, settings.data.largest_client
+    sizes = np.round(np.geomspace(low, high, min(_SIZES, len(names)))).astype(np.int64)
+    rng = np.random.default_rng([settings.federation.seed, _NOMINAL])
+    order = rng.permutation(len(names)) % len(sizes)
+    return {name: _fifth(int(sizes[i])) for name, i in zip(names, order, strict=True)}
+
+
+def _fifth(examples: int) -> Nominal:
+    validation = examples // 5
+    return Nominal(examples - validation, validation)
 
 
 def _counts(settings: Settings, devices: int) -> dict[DeviceClass, int]:

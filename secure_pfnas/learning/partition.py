@@ -13,6 +13,8 @@ Reference:
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,16 @@ class Part:
     test: Indices
 
 
+def digest(parts: Mapping[str, Part], shifts: Mapping[str, object]) -> str:
+    """Return the hex SHA-256 of who holds which examples, and how its images are shifted."""
+    total = hashlib.sha256()
+    for name, part in sorted(parts.items()):
+        total.update(f"{name} {shifts.get(name)}\n".encode())
+        for indices in (part.train, part.validation, part.test):
+            total.update(f"{len(indices)}\n".encode() + indices.astype("<i8").tobytes())
+    return total.hexdigest()
+
+
 def partition(
     y_train: NDArray[np.int64],
     y_test: NDArray[np.int64],
@@ -75,7 +87,7 @@ def partition(
     Raises:
         UserError: DATA, where no draw gives every client its least sizes.
     """
-    train, test = _by_class(y_train, y_test, rng)
+    train, test = by_class(y_train, y_test, rng)
     least = np.array([spec.min_size + spec.validation, spec.min_test])
     smallest = np.zeros(2, dtype=np.int64)
     for _ in range(_ATTEMPTS):
@@ -88,7 +100,7 @@ def partition(
         smallest = np.maximum(smallest, sizes.min(axis=1))
         if (sizes >= least[:, None]).all():
             return tuple(
-                _part(_deal(train, cuts[0], k), _deal(test, cuts[1], k), spec, rng)
+                part_of(_deal(train, cuts[0], k), _deal(test, cuts[1], k), spec, rng)
                 for k in range(spec.clients)
             )
     raise UserError(
@@ -100,9 +112,10 @@ def partition(
     )
 
 
-def _by_class(
+def by_class(
     y_train: NDArray[np.int64], y_test: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[list[Indices], list[Indices]]:
+    """Return each class's training and test examples, shuffled."""
     classes = np.unique(y_train)
     train, test = (
         [rng.permutation(np.flatnonzero(y == c)) for c in classes] for y in (y_train, y_test)
@@ -121,7 +134,8 @@ def _deal(pools: list[Indices], cuts: list[Indices], client: int) -> Indices:
     )
 
 
-def _part(train: Indices, test: Indices, spec: PartitionSpec, rng: np.random.Generator) -> Part:
+def part_of(train: Indices, test: Indices, spec: PartitionSpec, rng: np.random.Generator) -> Part:
+    """Split one client's examples at random; what is over the spec's sizes is left out."""
     train, test = rng.permutation(train), rng.permutation(test)
     end = spec.validation + spec.samples
     return Part(

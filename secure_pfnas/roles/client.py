@@ -119,7 +119,7 @@ class Client:
         now_ms: int,
         lanes: Lanes = ONE_LANE,
     ) -> None:
-        self._federation = federation
+        self._federation = federation = federation.seen_by(endpoint.name)
         self._device_class: DeviceClass = federation.device_class(endpoint.name)
         self._endpoint = endpoint
         self._server = server

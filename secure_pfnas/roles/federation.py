@@ -24,7 +24,12 @@ from secure_pfnas.agents.reward import RewardWeights, largest, reward
 from secure_pfnas.config import DeviceClass, Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
-from secure_pfnas.learning.devices import device_classes
+from secure_pfnas.learning.devices import (
+    Nominal,
+    common_size,
+    device_classes,
+    nominal_sizes,
+)
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, WHOLE, Phases, TrainingJob
 from secure_pfnas.learning.strategies import Strategy, StrategyOptions, make_strategy
@@ -66,14 +71,14 @@ class Federation:
         space: What is searched.
         layout: Its slots, the strategy's personal ones apart.
         strategy: Who gets what.
-        plan: The frozen privacy parameters.
+        nominal: The public sizes of the device whose terms these are; the common ones at first.
     """
 
     settings: Settings
     space: SearchSpace
     layout: SlotLayout
     strategy: Strategy
-    plan: PrivacyPlan
+    nominal: Nominal
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -92,13 +97,31 @@ class Federation:
         space = make_space(settings.space.name, shape, settings.space.classes)
         strategy = _strategy(settings, space)
         DeviceLimits(settings, space).check()
+        # What the smallest device can keep, every device can: it samples the largest share.
+        _plan(settings, min(nominal_sizes(settings).values()))
         return cls(
             settings=settings,
             space=space,
             layout=SlotLayout.derive(space, strategy.personal),
             strategy=strategy,
-            plan=_plan(settings),
+            nominal=common_size(settings),
         )
+
+    def seen_by(self, name: str) -> Self:
+        """Return the terms as the device of that name keeps them: for its own public sizes."""
+        nominal = self._nominal.get(name, common_size(self.settings))
+        if nominal == self.nominal:
+            return self
+        return dataclasses.replace(self, nominal=nominal)
+
+    @cached_property
+    def plan(self) -> PrivacyPlan:
+        """The frozen privacy parameters of a device of these sizes."""
+        return _plan(self.settings, self.nominal)
+
+    @cached_property
+    def _nominal(self) -> Mapping[str, Nominal]:
+        return nominal_sizes(self.settings)
 
     @property
     def name(self) -> str:
@@ -181,12 +204,18 @@ class Federation:
             ),
         )
 
-    def reward(self, noised_correct: int, architecture: Architecture, device_class: str) -> float:
-        """Return what an agent learns from one noised count."""
+    def validation_size(self, name: str) -> int:
+        """Return the public number of validation examples of a device."""
+        return self._nominal.get(name, common_size(self.settings)).validation
+
+    def reward(
+        self, name: str, noised_correct: int, architecture: Architecture, device_class: DeviceClass
+    ) -> float:
+        """Return what the agent of device ``name`` learns from one noised count."""
         weights = self.settings.reward
         return reward(
             noised_correct,
-            self.settings.data.validation_per_client,
+            self.validation_size(name),
             cost(self.space, architecture),
             device_class,
             RewardWeights(weights.latency, weights.memory),
@@ -249,7 +278,7 @@ class Federation:
             clip_norm=training.clip,
             sample_rate=training.rate,
             steps=training.steps,
-            nominal_size=self.settings.data.train_per_client,
+            nominal_size=self.nominal.train,
         )
 
 
@@ -274,16 +303,25 @@ def _strategy(settings: Settings, space: SearchSpace) -> Strategy:
     return strategy
 
 
-def _plan(settings: Settings) -> PrivacyPlan:
-    privacy, data, training = settings.privacy, settings.data, settings.training
+def _plan(settings: Settings, nominal: Nominal) -> PrivacyPlan:
+    """Plan for a device of these public sizes.
+
+    δ is that of the largest device, and a reward's noise is everybody's: neither depends on how
+    many records a device has, nor may. DP-SGD samples and is calibrated for the device's own
+    size. Whether the reward drowns in its noise is asked of the average device: a small one's
+    always does.
+    """
+    privacy, training = settings.privacy, settings.training
+    devices = nominal_sizes(settings).values()
+    largest_train = max(size.train for size in (*devices, nominal))
     return plan(
         reward_epsilon=privacy.reward_epsilon if privacy.reward_noise else None,
         train_epsilon=privacy.train_epsilon if privacy.dp_sgd else None,
-        train_size=data.train_per_client,
-        validation_size=data.validation_per_client,
+        train_size=nominal.train,
+        validation_size=round(sum(size.validation for size in devices) / len(devices)),
         participations=settings.federation.rounds,
         batch_size=training.batch_size,
         local_epochs=training.epochs,
         clip=privacy.per_example_clip,
-        delta=privacy.delta or None,
+        delta=privacy.delta or min(1e-5, 1 / (10 * largest_train)),
     )

@@ -283,7 +283,7 @@ class Server:
         if noised is None:
             return self._advance(now_ms)
         self._rewards[name] = self._federation.reward(
-            noised, current.cohort.architectures[name], current.cohort.device_classes[name]
+            name, noised, current.cohort.architectures[name], current.cohort.device_classes[name]
         )
         received = RewardReceived(current.number, name, noised, self._rewards[name])
         return [received, *self._advance(now_ms)]

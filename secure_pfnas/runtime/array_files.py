@@ -51,15 +51,18 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.generic]:
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
 
 
-def read_npz(path: Path, keys: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-    """Read numeric arrays out of an ``.npz``.
+def read_npz(
+    path: Path, keys: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, NDArray[np.generic]]:
+    """Read numeric arrays out of an ``.npz``; of the ``optional`` ones, those it has.
 
     Raises:
         UserError: DATA, where one is missing, too large, not numeric or damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {key: _member(path, archive, key) for key in keys}
+            held = [key for key in optional if f"{key}.npy" in archive.namelist()]
+            return {key: _member(path, archive, key) for key in (*keys, *held)}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise data_error(path, f"not a readable .npz ({error})", _RESAVE) from error
 

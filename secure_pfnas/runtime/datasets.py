@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.runtime.array_files import read_idx, read_npz
-from secure_pfnas.runtime.images import KEYS, Dataset, data_error, standardise
+from secure_pfnas.runtime.images import GROUP_KEYS, KEYS, Dataset, data_error, standardise
 
 __all__ = ["FASHION_MNIST", "Dataset", "load", "load_own"]
 
@@ -106,5 +106,10 @@ def _npz(path: Path, classes: int | None = None) -> Dataset:
         known = ", ".join(("auto", *_NAMED))
         raise data_error(path, "no such file", f"Give an existing .npz, or one of: {known}.")
     return standardise(
-        path.name, read_npz(path, KEYS), mean=0.5, deviation=0.25, path=path, classes=classes
+        path.name,
+        read_npz(path, KEYS, GROUP_KEYS),
+        mean=0.5,
+        deviation=0.25,
+        path=path,
+        classes=classes,
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from secure_pfnas.errors import ExitCode, UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+GROUP_KEYS = ("group_train", "group_test")
 _MAX_CLASSES = 1000
 _SIDES = range(8, 65)
 
@@ -37,6 +38,7 @@ class Dataset:
         x_test: float32, (M, C, H, W).
         y_test: int64, (M,).
         classes: Number of classes.
+        groups: Natural groups of the training and test examples, int64; ``None`` without any.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Dataset:
     x_test: NDArray[np.float32]
     y_test: NDArray[np.int64]
     classes: int
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -92,9 +95,27 @@ def standardise(
             f"x_train holds {x_train.shape[1:]} images, x_test {x_test.shape[1:]}",
             "Give both the same shape.",
         )
-    for array in (x_train, y_train, x_test, y_test):
+    groups = _groups(place, arrays, len(y_train), len(y_test))
+    for array in (x_train, y_train, x_test, y_test, *(groups or ())):
         array.flags.writeable = False
-    return Dataset(name, _digest(arrays), x_train, y_train, x_test, y_test, classes)
+    return Dataset(name, _digest(arrays), x_train, y_train, x_test, y_test, classes, groups)
+
+
+def _groups(
+    path: Path, arrays: Mapping[str, NDArray[np.generic]], train: int, test: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    if not any(key in arrays for key in GROUP_KEYS):
+        return None
+    groups: list[NDArray[np.int64]] = []
+    for key, count in zip(GROUP_KEYS, (train, test), strict=True):
+        found = arrays.get(key)
+        if found is None or found.shape != (count,) or found.dtype.kind not in "ui":
+            what = "missing" if found is None else f"{found.dtype} of shape {found.shape}"
+            raise data_error(
+                path, f"{key} is {what}, expected {count} integers", "Give one group an example."
+            )
+        groups.append(found.astype(np.int64))
+    return groups[0], groups[1]
 
 
 def _labels(path: Path, key: str, labels: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -216,7 +237,7 @@ def _nchw(path: Path, key: str, images: NDArray[np.generic]) -> NDArray[np.gener
 
 def _digest(arrays: Mapping[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256()
-    for key in KEYS:
+    for key in (*KEYS, *(key for key in GROUP_KEYS if key in arrays)):
         array = np.ascontiguousarray(arrays[key])
         digest.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)

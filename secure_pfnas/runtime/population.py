@@ -7,11 +7,13 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_pfnas.config import Settings
 from secure_pfnas.learning.jobs import ClientData
+from secure_pfnas.learning.partition import Part
+from secure_pfnas.learning.shift import Shift, shifts
 from secure_pfnas.runtime.datasets import Dataset, load, load_own
 from secure_pfnas.runtime.enrolment import BROKER, SERVER
 from secure_pfnas.runtime.terms import device_names, own_share, resolved, shares
@@ -27,15 +29,26 @@ def deal(
     Raises:
         UserError: DATA, where a device would be left with too little.
     """
-    parts = shares(settings, dataset)
+    parts, shifted = shares(settings, dataset), shifts(settings)
     wanted = set(parts if names is None else names)
     return {
-        name: ClientData.take(
-            dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test, part
-        )
+        name: _shifted(_taken(dataset, part), shifted[name])
         for name, part in parts.items()
         if name in wanted
     }
+
+
+def _taken(dataset: Dataset, part: Part) -> ClientData:
+    return ClientData.take(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test, part)
+
+
+def _shifted(data: ClientData, shift: Shift) -> ClientData:
+    return replace(
+        data,
+        x_train=shift(data.x_train),
+        x_validation=shift(data.x_validation),
+        x_test=shift(data.x_test),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +85,5 @@ class OwnExamples:
     def __call__(self) -> Mapping[str, ClientData]:
         """Return the examples under the device's name."""
         dataset = load_own(self.path, self.settings.space.classes)
-        part = own_share(self.settings, self.path, dataset)
-        return {
-            self.name: ClientData.take(
-                dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test, part
-            )
-        }
+        part = own_share(self.settings, self.path, dataset, self.name)
+        return {self.name: _taken(dataset, part)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from secure_pfnas.config import Settings, load_settings
@@ -68,7 +68,7 @@ def summarise(
         "rounds": rounds,
         "rounds_complete": sum(one.outcome == "COMPLETE" for one in seen.ended),
         "clients": settings.federation.clients,
-        "dataset": {"name": dataset.name, "digest": dataset.digest} if dataset else None,
+        "dataset": asdict(dataset) if dataset else None,
         "config_digest": settings.digest,
         "transport": {
             "broker": transport.broker,

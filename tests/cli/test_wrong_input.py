@@ -131,6 +131,39 @@ def test_a_file_of_another_kind(call, tmp_path, out):
     assert not out.parent.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["data.partition=halves"], ExitCode.CONFIG, "data.partition"),
+        (["data.partition=shards", "data.shards_per_client=3"], ExitCode.DATA,
+         "400 training examples do not divide into 21 shards"),
+        (["data.partition=groups"], ExitCode.CONFIG, "no arrays group_train and group_test"),
+        (["data.partition=quantity", "data.smallest_client=5"], ExitCode.CONFIG,
+         "data.smallest_client: 5 leaves 4 training examples, expected at least 8"),
+        (["data.partition=quantity"], ExitCode.DATA, "dealt to 7 clients"),
+        (["data.partition=device-class", "data.minimum_per_client=60",
+          "data.train_per_client=90"], ExitCode.DATA, "dealt to 7 clients"),
+        (["data.shift=fog"], ExitCode.CONFIG, "data.shift"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_dealt_that_way(call, out, small, words, code, complaint):
+    sets = [word for text in words for word in ("--set", text)]
+    said = call("run", "--sim", *small, *sets, "--out", out)
+    assert said.code == code
+    assert complaint in said.complaint[0]
+    assert not out.parent.exists()
+
+
+def test_groups_that_are_not_one_an_example(call, saved, arrays, out, small):
+    for groups in ({"group_train": np.zeros(400, int)},
+                   {"group_train": np.zeros(3, int), "group_test": np.zeros(80, int)}):  # fmt: skip
+        path = saved(**groups)
+        said = call("run", "--sim", *small, "--set", f"data.source={path}", "--out", out)
+        assert said.code == ExitCode.DATA
+        assert "group_t" in said.complaint[0]
+    assert not out.parent.exists()
+
+
 def test_caps_that_no_architecture_fits(call, out, small):
     said = call("run", "--sim", *small, "--set", "devices.micro.max_parameters=9", "--out", out)
     assert said.code == ExitCode.CONFIG
