@@ -70,6 +70,12 @@ def nominal_sizes(settings: Settings) -> Mapping[str, Nominal]:
     return {name: _fifth(int(sizes[i])) for name, i in zip(names, order, strict=True)}
 
 
+def typical_validation(settings: Settings) -> int:
+    """Return the mean public number of validation examples over the devices."""
+    sizes = [size.validation for size in nominal_sizes(settings).values()]
+    return round(sum(sizes) / len(sizes))
+
+
 def _fifth(examples: int) -> Nominal:
     validation = examples // 5
     return Nominal(examples - validation, validation)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -29,6 +29,7 @@ from secure_pfnas.learning.devices import (
     common_size,
     device_classes,
     nominal_sizes,
+    typical_validation,
 )
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, WHOLE, Phases, TrainingJob
@@ -112,7 +113,7 @@ class Federation:
         nominal = self._nominal.get(name, common_size(self.settings))
         if nominal == self.nominal:
             return self
-        return dataclasses.replace(self, nominal=nominal)
+        return replace(self, nominal=nominal)
 
     @cached_property
     def plan(self) -> PrivacyPlan:
@@ -200,7 +201,7 @@ class Federation:
             rounds=federation.rounds,
             attendance=federation.cohort / federation.clients,
             noise=reward_noise(
-                float(reward.sigma) if reward else 0.0, self.settings.data.validation_per_client
+                float(reward.sigma) if reward else 0.0, typical_validation(self.settings)
             ),
         )
 
@@ -318,7 +319,7 @@ def _plan(settings: Settings, nominal: Nominal) -> PrivacyPlan:
         reward_epsilon=privacy.reward_epsilon if privacy.reward_noise else None,
         train_epsilon=privacy.train_epsilon if privacy.dp_sgd else None,
         train_size=nominal.train,
-        validation_size=round(sum(size.validation for size in devices) / len(devices)),
+        validation_size=typical_validation(settings),
         participations=settings.federation.rounds,
         batch_size=training.batch_size,
         local_epochs=training.epochs,
