@@ -1,34 +1,46 @@
-"""Who runs what this round, so that no slot is ever alone.
+"""Who runs what this round, so that no slot is ever alone and what is wanted opens.
 
 Rules of this file:
     * Every shared slot that anybody uses is used by at least ``need`` members. A slot below the
       threshold would stay closed and its work be lost; worse, opening it would show one update.
     * Every member can run what it is given: its caps hold, before any other wish.
-    * Within those, members keep their own draws, whole or decision by decision.
+    * A slot is wanted if a member's own draw has it, or if some member's policy has it with a
+      probability of at least ``WANTED``. What is wanted opens, unless too few members can run it.
+    * Members are moved in turns that chance alone decides: in nested slots without caps no member
+      is moved with a probability above ``need`` / members, so that is the most by which the
+      distribution of what it runs departs, in total variation, from its own policy.
     * The outcome depends on the policies and the generator, never on the order of the members.
 
-The steps: draw for everybody; form groups of at least ``need`` like-minded members; give each
-group one member's genuine draw; then let members return towards their own draws wherever every
-slot still has either nobody or enough.
+The steps: the like-minded draw with common numbers (``wishes``); hosts take in what is still short
+(``hosts``); members return towards their draws where no slot suffers (``restoration``). Should
+caps or a space that is not nested defeat that, groups share one draw each (``groups``).
+
+That no plan does much better: where each of n members wants a slot of its own for certain, opening
+them all takes need - 1 others in each, so somebody is moved with probability (need - 1) / n.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from secure_pfnas.agents.agent import Policy, log_probability, sample
-from secure_pfnas.agents.restoration import Allowed, Cohort, Restoration
+from secure_pfnas.agents.agent import Policy
+from secure_pfnas.agents.groups import CoverageError, grouped
+from secure_pfnas.agents.hosts import Hosts
+from secure_pfnas.agents.occupancy import Allowed, Cohort, Occupancy, doors, members_of, shared
+from secure_pfnas.agents.restoration import restore
+from secure_pfnas.agents.wishes import draw, like_minded, masses
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture
 
-_REJECTIONS = 64  # rejections before an architecture is cut down to a device's caps
+__all__ = ["WANTED", "Allowed", "CoverageError", "Plan", "plan"]
 
-
-class CoverageError(Exception):
-    """No assignment exists: too few members, or a member that can run nothing."""
+WANTED = 0.5
+"""A policy wants a slot that its draw is at least as likely to have as not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +50,18 @@ class Plan(Mapping[str, Architecture]):
     Args:
         assigned: Certificate name to architecture.
         drawn: What each member drew from its own policy.
-        policy_distance: Mean over members of an upper bound on the total variation between the
-            member's policy and the policies its decisions came from: 0 where all kept their own.
+        policy_distance: The share of members that were free to be moved. Its mean over rounds
+            bounds the total variation between a member's policy and what it is given, in the mean
+            over members, and for each alike where no caps bind.
+        wanted: Ids of the shared slots that were wanted.
+        opened: Ids of those that have enough members.
     """
 
     assigned: Mapping[str, Architecture]
     drawn: Mapping[str, Architecture]
     policy_distance: float
+    wanted: frozenset[int] = frozenset()
+    opened: frozenset[int] = frozenset()
 
     def __getitem__(self, cid: str) -> Architecture:
         return self.assigned[cid]
@@ -81,7 +98,7 @@ def plan(
         layout: Which slots an architecture uses.
         need: The least number of members a used shared slot may have: m_min and the dropouts
             allowed for.
-        rng: For draws and tie-breaking.
+        rng: For draws and turns.
 
     Raises:
         CoverageError: Fewer than ``need`` members, or no architecture that a member, or a group
@@ -91,100 +108,71 @@ def plan(
     if need < 1 or len(cids) < need:
         raise CoverageError(f"{len(cids)} members cannot cover slots {need} times")
     ordered = tuple(policies[cid] for cid in cids)
-    drawn = tuple(
-        _draw(cid, policy, allowed, rng) for cid, policy in zip(cids, ordered, strict=True)
-    )
-    cohort = Cohort(cids, ordered, drawn, allowed)
-    assigned = list(drawn)
-    donors: list[int | None] = list(range(len(cids)))
-    for group in _groups(drawn, need, rng):
-        architecture, donor = _compromise(group, cohort, rng)
-        for member in group:
-            assigned[member], donors[member] = architecture, donor
-    Restoration(cohort, assigned, layout, need=need, rng=rng).run()
-    distances = [
-        _policy_distance(
-            ordered[i], None if donor is None else ordered[donor], assigned[i], drawn[i]
-        )
-        for i, donor in enumerate(donors)
-    ]
+    out_of_reach = _out_of_reach(cids, allowed, layout, need)
+    drawn = _drawn(cids, ordered, allowed, layout, out_of_reach=out_of_reach, need=need, rng=rng)
+    cohort = Cohort(cids, ordered, tuple(drawn), allowed)
+    wanted = members_of(layout, drawn).any(axis=0)
+    wanted |= (masses(layout, ordered) >= WANTED).any(axis=0) & ~out_of_reach
+    at = Occupancy(layout, drawn, need)
+    hosts = Hosts(cohort, at, rng)
+    hosts.fill(wanted)
+    free = len(hosts.asked)
+    if not hosts.clear():
+        at, free = Occupancy(layout, grouped(cohort, need, rng), need), len(cids)
+    restore(cohort, at, wanted, rng)
+    ids = shared(layout)
     return Plan(
-        dict(zip(cids, assigned, strict=True)),
-        dict(zip(cids, drawn, strict=True)),
-        float(np.mean(distances)),
+        assigned=dict(zip(cids, at.architectures, strict=True)),
+        drawn=dict(zip(cids, drawn, strict=True)),
+        policy_distance=free / len(cids),
+        wanted=frozenset(ids[wanted].tolist()),
+        opened=frozenset(ids[at.counts >= need].tolist()),
     )
 
 
-def _draw(cid: str, policy: Policy, allowed: Allowed, rng: np.random.Generator) -> Architecture:
-    """Draw from the policy given that the member can run it."""
-    drawn = sample(policy, rng)
-    for _ in range(_REJECTIONS):
-        if allowed(cid, drawn):
-            return drawn
-        drawn = sample(policy, rng)
-    # Caps that reject nearly everything: climb from the smallest towards the last draw.
-    fitted = [0] * len(policy)
-    if not allowed(cid, tuple(fitted)):
-        raise CoverageError(f"{cid} can run no architecture")
-    for choice in rng.permutation(len(policy)):
-        decision = int(choice)
-        for option in range(drawn[decision], 0, -1):
-            trial = [*fitted[:decision], option, *fitted[decision + 1 :]]
-            if allowed(cid, tuple(trial)):
-                fitted = trial
-                break
-    return tuple(fitted)
+def _out_of_reach(
+    cids: Sequence[str], allowed: Allowed, layout: SlotLayout, need: int
+) -> NDArray[np.bool_]:
+    """Say which shared slots fewer than ``need`` members can run, even at their cheapest."""
+    largest = tuple(len(decision.options) - 1 for decision in layout.space.decisions)
+    if all(allowed(cid, largest) for cid in cids):
+        return np.zeros(len(shared(layout)), dtype=np.bool_)
+    cheapest = (door.enter((0,) * len(largest)) for door in doors(layout))
+    able = (islice((cid for cid in cids if allowed(cid, one)), need) for one in cheapest)
+    return np.array([len(list(some)) < need for some in able], dtype=np.bool_)
 
 
-def _groups(
-    drawn: Sequence[Architecture], need: int, rng: np.random.Generator
-) -> Iterator[list[int]]:
-    """Cut the members into groups of ``need``, neighbours together; the last takes the rest."""
-    table = np.array(drawn, dtype=np.int64)
-    left = rng.permutation(len(drawn))
-    while len(left) >= 2 * need:
-        apart = (table[left] != table[left[0]]).sum(axis=1)
-        near = np.argsort(apart, kind="stable")
-        yield left[near[:need]].tolist()
-        left = left[np.sort(near[need:])]
-    yield left.tolist()
+def _drawn(
+    cids: Sequence[str],
+    policies: Sequence[Policy],
+    allowed: Allowed,
+    layout: SlotLayout,
+    *,
+    out_of_reach: NDArray[np.bool_],
+    need: int,
+    rng: np.random.Generator,
+) -> list[Architecture]:
+    """Draw from every policy, given what its member can run and, if it can, what can open."""
 
+    def runs(member: int, architecture: Architecture) -> bool:
+        return allowed(cids[member], architecture)
 
-def _compromise(
-    group: Sequence[int], cohort: Cohort, rng: np.random.Generator
-) -> tuple[Architecture, int | None]:
-    """Return the draw that the group finds likeliest among those all can run, and whose it is."""
+    def opens(member: int, architecture: Architecture) -> bool:
+        if not runs(member, architecture):
+            return False
+        return not members_of(layout, [architecture])[0][out_of_reach].any()
 
-    def suits(architecture: Architecture) -> bool:
-        return all(cohort.runs(member, architecture) for member in group)
-
-    def liking(donor: int) -> float:
-        return sum(log_probability(cohort.policies[m], cohort.drawn[donor]) for m in group)
-
-    order = [group[int(i)] for i in rng.permutation(len(group))]
-    for donor in sorted(order, key=liking, reverse=True):
-        if suits(cohort.drawn[donor]):
-            return cohort.drawn[donor], donor
-    # Nobody's draw suits all: the least option of each decision suits every monotone cap.
-    drawn = np.array([cohort.drawn[member] for member in group], dtype=np.int64)
-    least: Architecture = tuple(drawn.min(axis=0).tolist())
-    for architecture in (least, (0,) * len(least)):
-        if suits(architecture):
-            return architecture, None
-    raise CoverageError("a group's members share no architecture that all can run")
+    groups = like_minded(policies, need, rng)
+    try:
+        if out_of_reach.any():
+            return draw(policies, opens, groups, rng)
+    except LookupError:
+        pass
+    try:
+        return draw(policies, runs, groups, rng)
+    except LookupError as error:
+        raise CoverageError(f"{cids[error.args[0]]} can run no architecture") from None
 
 
 def _distance(one: Architecture, other: Architecture) -> int:
     return sum(a != b for a, b in zip(one, other, strict=True))
-
-
-def _policy_distance(
-    own: Policy, donor: Policy | None, assigned: Architecture, drawn: Architecture
-) -> float:
-    # A product of independent decisions: 1 − Π(1 − TV_j) bounds the total variation of the whole.
-    if donor is None:
-        return float(assigned != drawn)
-    agree = 1.0
-    for p, q, a, d in zip(own, donor, assigned, drawn, strict=True):
-        agree *= 1.0 if a == d else 1.0 - 0.5 * float(np.abs(p - q).sum())
-    return 1.0 - agree
