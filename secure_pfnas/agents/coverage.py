@@ -5,15 +5,17 @@ Rules of this file:
       threshold would stay closed and its work be lost; worse, opening it would show one update.
     * Every member can run what it is given: its caps hold, before any other wish.
     * A slot is wanted if a member's own draw has it, or if some member's policy has it with a
-      probability of at least ``WANTED``. What is wanted opens, unless too few members can run it.
+      probability above ``WANTED``. In cohorts of twice ``need`` or more, what is wanted opens,
+      unless caps leave too few members who can run it.
     * Members are moved in turns that chance alone decides: in nested slots without caps no member
-      is moved with a probability above ``need`` / members, so that is the most by which the
-      distribution of what it runs departs, in total variation, from its own policy.
+      of such a cohort is moved with a probability above ``need`` / members, so that is the most
+      by which the distribution of what it runs departs, in total variation, from its own policy.
     * The outcome depends on the policies and the generator, never on the order of the members.
 
 The steps: the like-minded draw with common numbers (``wishes``); hosts take in what is still short
-(``hosts``); members return towards their draws where no slot suffers (``restoration``). Should
-caps or a space that is not nested defeat that, groups share one draw each (``groups``).
+(``hosts``); members return towards their draws where no slot suffers (``restoration``). Where the
+cohort is small, or caps or a space that is not nested defeat that, groups share one draw each
+(``groups``).
 
 That no plan does much better: where each of n members wants a slot of its own for certain, opening
 them all takes need - 1 others in each, so somebody is moved with probability (need - 1) / n.
@@ -40,7 +42,7 @@ from secure_pfnas.nas.space import Architecture
 __all__ = ["WANTED", "Allowed", "CoverageError", "Plan", "plan"]
 
 WANTED = 0.5
-"""A policy wants a slot that its draw is at least as likely to have as not."""
+"""A policy wants a slot that its draw is likelier to have than not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,14 @@ class Plan(Mapping[str, Architecture]):
         return len(self.assigned)
 
     @property
+    def moved(self) -> tuple[str, ...]:
+        """The members that run something else than they drew, sorted."""
+        return tuple(cid for cid in sorted(self) if self.assigned[cid] != self.drawn[cid])
+
+    @property
     def kept(self) -> float:
         """Fraction of members that run exactly what they drew."""
-        return float(np.mean([self.assigned[cid] == self.drawn[cid] for cid in self.assigned]))
+        return 1 - len(self.moved) / len(self)
 
     @property
     def hamming(self) -> float:
@@ -112,14 +119,8 @@ def plan(
     drawn = _drawn(cids, ordered, allowed, layout, out_of_reach=out_of_reach, need=need, rng=rng)
     cohort = Cohort(cids, ordered, tuple(drawn), allowed)
     wanted = members_of(layout, drawn).any(axis=0)
-    wanted |= (masses(layout, ordered) >= WANTED).any(axis=0) & ~out_of_reach
-    at = Occupancy(layout, drawn, need)
-    hosts = Hosts(cohort, at, rng)
-    hosts.fill(wanted)
-    free = len(hosts.asked)
-    if not hosts.clear():
-        at, free = Occupancy(layout, grouped(cohort, need, rng), need), len(cids)
-    restore(cohort, at, wanted, rng)
+    wanted |= (masses(layout, ordered) > WANTED).any(axis=0) & ~out_of_reach
+    at, free = _settled(cohort, Occupancy(layout, drawn, need), wanted, rng)
     ids = shared(layout)
     return Plan(
         assigned=dict(zip(cids, at.architectures, strict=True)),
@@ -128,6 +129,25 @@ def plan(
         wanted=frozenset(ids[wanted].tolist()),
         opened=frozenset(ids[at.counts >= need].tolist()),
     )
+
+
+def _settled(
+    cohort: Cohort, at: Occupancy, wanted: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Occupancy, int]:
+    """Return who ends up where, and how many were free to be moved for that."""
+    hosts = Hosts(cohort, at, rng)
+    if 2 * at.need <= len(cohort.cids):
+        hosts.fill(wanted)
+        if hosts.clear():
+            restore(cohort, at, wanted, rng)
+            return at, len(hosts.asked)
+    elif not at.unsound.any():
+        return at, 0
+    # Hosts would be most of so small a cohort, and all of them run the one architecture that has
+    # everything: nothing could be learned from that. Members agree on somebody's draw instead.
+    at = Occupancy(at.layout, grouped(cohort, at.need, rng), at.need)
+    restore(cohort, at, wanted, rng)
+    return at, len(cohort.cids)
 
 
 def _out_of_reach(

@@ -30,6 +30,7 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("outcome", _outcome(summary)),
         *_learning(summary),
         ("slots", _slots(summary["aggregation"])),
+        *_coverage(summary.get("coverage")),
         ("traffic", _traffic(summary["transport"])),
         *_privacy(summary["privacy"]),
         ("time", _time(summary)),
@@ -69,6 +70,17 @@ def _slots(aggregation: Mapping[str, Any]) -> str:
         f"{aggregation['scheme']}; {aggregation['slots']} used, {aggregation['opened']} sums "
         f"opened, {aggregation['closed']} kept closed; {aggregation['dropped']} dropouts"
     )
+
+
+def _coverage(coverage: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if not coverage:
+        return []
+    text = (
+        f"{coverage['wanted_planned']} of {coverage['wanted']} wanted slots had enough devices; "
+        f"{coverage['moved']:.0%} of draws moved; policies kept within "
+        f"{coverage['policy_distance']:.2f} (total variation)"
+    )
+    return [("coverage", text)]
 
 
 def _traffic(transport: Mapping[str, Any]) -> str:

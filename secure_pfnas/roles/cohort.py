@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
+from secure_pfnas.agents.coverage import Plan
 from secure_pfnas.agents.limits import WithinLimits
 from secure_pfnas.config import DeviceClass
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.federation import Federation
+from secure_pfnas.roles.records import CoveragePlanned
 from secure_pfnas.roles.registry import Registry
 from secure_pfnas.roles.shared_model import model_digests
 from secure_pfnas.secagg.messages import Member, Roster
@@ -34,6 +36,7 @@ class Cohort:
     roster: Roster
     architectures: Mapping[str, Architecture]
     device_classes: Mapping[str, DeviceClass]
+    coverage: CoveragePlanned
 
 
 def smallest(federation: Federation) -> int:
@@ -101,6 +104,22 @@ def draw_cohort(
         roster=roster,
         architectures=dict(architectures),
         device_classes=classes,
+        coverage=_coverage(federation, architectures, round_number),
+    )
+
+
+def _coverage(federation: Federation, planned: Plan, round_number: int) -> CoveragePlanned:
+    """Say what the plan did; a strategy without a search wants what its members would run."""
+    shared = federation.layout.shared
+    used = {slot for architecture in planned.assigned.values() for slot in shared(architecture)}
+    drawn = {slot for architecture in planned.drawn.values() for slot in shared(architecture)}
+    wanted = planned.wanted | drawn
+    return CoveragePlanned(
+        round=round_number,
+        wanted=len(wanted),
+        opened=len(wanted & used),
+        moved=planned.moved,
+        policy_distance=planned.policy_distance,
     )
 
 

@@ -90,6 +90,26 @@ class RoundStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class CoveragePlanned:
+    """What coverage did to a round; kept before the round starts.
+
+    Args:
+        round: The round's number.
+        wanted: How many shared slots were wanted.
+        opened: How many of those have enough members.
+        moved: Who was given another architecture than its own draw.
+        policy_distance: The share of members that were free to be moved: it bounds the total
+            variation between policies and what is run, in the mean over members.
+    """
+
+    round: int
+    wanted: int
+    opened: int
+    moved: tuple[str, ...]
+    policy_distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class PeerDropped:
     """A peer's message, or the peer, was left out."""
 
@@ -132,5 +152,13 @@ class Checkpoint:
 DeviceRecord = (
     LedgerAppended | RoundJoined | SurvivorsSigned | PersonalKept | MetricsKept | TaskRefused
 )
-ServerRecord = PhaseEntered | RoundStarted | PeerDropped | RewardReceived | RoundEnded | Checkpoint
+ServerRecord = (
+    PhaseEntered
+    | RoundStarted
+    | CoveragePlanned
+    | PeerDropped
+    | RewardReceived
+    | RoundEnded
+    | Checkpoint
+)
 Record = DeviceRecord | ServerRecord

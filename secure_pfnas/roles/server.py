@@ -212,6 +212,7 @@ class Server:
         )
         self._rewards = {}
         return [
+            cohort.coverage,
             RoundStarted(current.number, current.rid, dict(cohort.architectures)),
             *self._wait(current, now_ms),
             *(self._task(cohort, name, now_ms) for name in current.members),

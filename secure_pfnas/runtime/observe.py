@@ -38,6 +38,16 @@ class RoundSeen:
     closed: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CoverageSeen:
+    """What coverage did to one round."""
+
+    wanted: int
+    opened: int
+    moved: tuple[str, ...]
+    policy_distance: float
+
+
 @dataclass(frozen=True)
 class RunSeen:
     """A run's records.
@@ -103,6 +113,24 @@ def run(folder: Path) -> RunSeen:
     except sqlite3.OperationalError:  # the writer has not come so far yet
         return RunSeen()
     return RunSeen(tuple(_round(row) for row in rows), tuple(phases), tuple(drops))
+
+
+def coverage(folder: Path) -> dict[int, CoverageSeen]:
+    """Return what coverage did, by round; empty for a run that did not note it."""
+    path = folder / "run.sqlite"
+    if not path.exists():
+        return {}
+    try:
+        with closing(_open(path)) as database:
+            rows = database.execute(
+                "SELECT round, wanted, opened, moved, policy_distance FROM coverage ORDER BY round"
+            ).fetchall()
+    except sqlite3.OperationalError:
+        return {}
+    return {
+        number: CoverageSeen(wanted, opened, tuple(json.loads(moved)), distance)
+        for number, wanted, opened, moved, distance in rows
+    }
 
 
 def traffic(folder: Path) -> dict[str, tuple[int, int]]:

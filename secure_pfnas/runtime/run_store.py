@@ -24,6 +24,7 @@ from secure_pfnas.errors import Abort, AbortReason, Complete, ExitCode, Outcome,
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.records import (
     Checkpoint,
+    CoveragePlanned,
     PeerDropped,
     PhaseEntered,
     Record,
@@ -42,6 +43,10 @@ CREATE TABLE IF NOT EXISTS rounds (
     round INTEGER PRIMARY KEY, rid TEXT NOT NULL, started_ms INTEGER NOT NULL,
     members TEXT NOT NULL, ended_ms INTEGER, outcome TEXT, reason TEXT,
     survivors TEXT, opened TEXT, closed TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS coverage (
+    round INTEGER PRIMARY KEY, wanted INTEGER NOT NULL, opened INTEGER NOT NULL,
+    moved TEXT NOT NULL, policy_distance REAL NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS phases (
     round INTEGER NOT NULL, phase TEXT NOT NULL, at_ms INTEGER NOT NULL,
@@ -159,6 +164,8 @@ class RunStore(Store):
                     now_ms,
                     members,
                 )
+            case CoveragePlanned():
+                self._cover(record)
             case PeerDropped(number, name, reason, phase):
                 self._write(
                     "INSERT INTO drops VALUES (?, ?, ?, ?, ?)",
@@ -199,6 +206,17 @@ class RunStore(Store):
         path = self.folder / "summary.json"
         write_atomically(path, (json.dumps(summary, indent=2) + "\n").encode())
         return path
+
+    def _cover(self, planned: CoveragePlanned) -> None:
+        # A life that died between this record and the round's start may plan the round again.
+        self._write(
+            "INSERT OR REPLACE INTO coverage VALUES (?, ?, ?, ?, ?)",
+            planned.round,
+            planned.wanted,
+            planned.opened,
+            json.dumps(planned.moved),
+            planned.policy_distance,
+        )
 
     def _end(self, ended: RoundEnded, now_ms: int) -> None:
         aborted = isinstance(ended.outcome, Abort)

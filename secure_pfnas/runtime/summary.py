@@ -18,7 +18,7 @@ from pathlib import Path
 from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.files import write_atomically
-from secure_pfnas.runtime.observe import RunSeen
+from secure_pfnas.runtime.observe import CoverageSeen, RunSeen
 from secure_pfnas.runtime.terms import DataFacts
 
 
@@ -60,6 +60,7 @@ def summarise(
     seen = observe.run(folder)
     devices = observe.device_folders(folder)
     traffic = observe.traffic(folder)
+    covered = observe.coverage(folder)
     rounds = settings.federation.rounds
     return {
         "outcome": _outcome(seen, rounds),
@@ -78,7 +79,8 @@ def summarise(
             "bytes_down": traffic.get("down", (0, 0))[1],
             "messages": sum(count for count, _ in traffic.values()),
         },
-        "aggregation": _aggregation(settings, seen),
+        "aggregation": _aggregation(settings, seen, covered),
+        "coverage": _coverage(seen, covered),
         "privacy": _privacy(settings, devices, holds_ca=holds_ca),
         "accuracy": _accuracy(devices),
         "architectures": seen.ended[-1].members if seen.ended else {},
@@ -100,7 +102,9 @@ def _outcome(seen: RunSeen, rounds: int) -> str:
     return "COMPLETE" if finished and seen.ended[-1].outcome == "COMPLETE" else "ABORT"
 
 
-def _aggregation(settings: Settings, seen: RunSeen) -> dict[str, object]:
+def _aggregation(
+    settings: Settings, seen: RunSeen, covered: Mapping[int, CoverageSeen]
+) -> dict[str, object]:
     used = {slot for one in seen.ended for slot in (*one.opened, *one.closed)}
     per_round = [
         {
@@ -111,6 +115,7 @@ def _aggregation(settings: Settings, seen: RunSeen) -> dict[str, object]:
             "survivors": len(one.survivors),
             "opened": len(one.opened),
             "closed": len(one.closed),
+            **_covered(covered.get(one.number)),
         }
         for one in seen.ended
     ]
@@ -123,6 +128,36 @@ def _aggregation(settings: Settings, seen: RunSeen) -> dict[str, object]:
         "closed": sum(len(one.closed) for one in seen.ended),
         "dropped": len(seen.dropped),
         "rounds": per_round,
+    }
+
+
+def _covered(planned: CoverageSeen | None) -> dict[str, object]:
+    if planned is None:
+        return {}
+    return {
+        "wanted": planned.wanted,
+        "wanted_planned": planned.opened,
+        "moved": len(planned.moved),
+        "policy_distance": round(planned.policy_distance, 4),
+    }
+
+
+def _coverage(seen: RunSeen, covered: Mapping[int, CoverageSeen]) -> dict[str, object] | None:
+    """Return what coverage did to the rounds that started, and to whom; ``None`` if unknown."""
+    took_part = Counter(name for one in seen.rounds for name in one.members)
+    planned = [covered[one.number] for one in seen.rounds if one.number in covered]
+    if not planned or not took_part:
+        return None
+    turns = Counter(name for one in planned for name in one.moved)
+    return {
+        "wanted": sum(one.wanted for one in planned),
+        "wanted_planned": sum(one.opened for one in planned),
+        "policy_distance": round(sum(one.policy_distance for one in planned) / len(planned), 4),
+        "moved": round(sum(turns.values()) / sum(took_part.values()), 4),
+        "most_moved": round(max(turns[name] / count for name, count in took_part.items()), 4),
+        "what": "policy_distance: bound on the total variation between policies and what was run; "
+        "moved, most_moved: share of turns in which the devices, the most moved device, "
+        "ran something else than they drew",
     }
 
 

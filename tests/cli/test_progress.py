@@ -58,10 +58,13 @@ def test_a_summary_without_devices_says_what_it_knows(tmp_path, monkeypatch):
     (tmp_path / "config.toml").write_text(Settings().to_toml())
     monkeypatch.setattr(observe, "run", lambda _: RunSeen((DONE, FAILED)))
     monkeypatch.setattr(observe, "traffic", lambda _: {"up": (3, 2_500_000), "down": (1, 900)})
+    covered = {1: observe.CoverageSeen(4, 3, ("a",), 0.5)}
+    monkeypatch.setattr(observe, "coverage", lambda _: covered)
     shown = dict(summary_rows(summarise(tmp_path, dataset=None, transport=SIMULATED, wall_s=61.2)))
     assert shown["outcome"].startswith("ABORT (too_few_survivors): 1 of 8 rounds complete")
     assert shown["architectures"] == "2 different in the last round; most chosen 1, by 2"
     assert shown["slots"].endswith("3 used, 2 sums opened, 1 kept closed; 1 dropouts")
+    assert shown["coverage"].startswith("3 of 4 wanted slots had enough devices; 17% of draws")
     assert shown["traffic"] == "2.5 MB up, 0.9 kB down; simulated"
     assert "semi-honest only" in shown["masks against"]
     assert not {"data", "accuracy", "validation ε"} & set(shown)

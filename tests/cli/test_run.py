@@ -35,6 +35,7 @@ def test_the_summary_says_what_was_run_and_what_it_cost(finished, data):
     assert summary["transport"]["broker"] is None
     assert summary["transport"]["bytes_up"] > 1000
     assert summary["aggregation"]["opened"] > 0
+    assert_coverage(summary)
     assert 0 < summary["privacy"]["reward_epsilon"] <= 50
     assert summary["privacy"]["train_epsilon"] is None
     assert "infinite" in summary["privacy"]["train_text"]
@@ -43,6 +44,18 @@ def test_the_summary_says_what_was_run_and_what_it_cost(finished, data):
     assert len(summary["architectures"]) == 7
     assert {"enrol", "train", "commit", "reveal"} <= set(summary["phase_s"])
     assert summary["non_private"] == []
+
+
+def assert_coverage(summary):
+    """Seven devices, six to a slot: what opens, and how far that moved them, is said."""
+    coverage, rounds = summary["coverage"], summary["aggregation"]["rounds"]
+    for name in ("wanted", "wanted_planned"):
+        assert coverage[name] == sum(one[name] for one in rounds)
+    assert all(one["wanted"] >= one["wanted_planned"] > 0 for one in rounds)
+    assert all(one["opened"] >= one["wanted_planned"] for one in rounds)
+    assert 0 <= coverage["moved"] <= coverage["most_moved"] <= 1
+    assert {one["policy_distance"] for one in rounds} <= {0.0, 1.0}
+    assert coverage["moved"] <= coverage["policy_distance"] <= 1
 
 
 def test_accuracy_is_in_the_devices_folders_only(finished):

@@ -18,6 +18,7 @@ from secure_pfnas.privacy.plan import REWARD
 from secure_pfnas.roles.events import Send
 from secure_pfnas.roles.records import (
     Checkpoint,
+    CoveragePlanned,
     LedgerAppended,
     MetricsKept,
     PeerDropped,
@@ -126,6 +127,8 @@ def test_a_run_remembers_rounds_supernet_and_agents(tmp_path, terms):
     with RunStore(tmp_path, terms) as store:
         assert store.memory() == ServerMemory()
         store.keep(PhaseEntered(1, "enrol", 7), 5)
+        store.keep(CoveragePlanned(1, 9, 8, ("dev-006",), 0.5), 9)
+        store.keep(CoveragePlanned(1, 9, 9, ("dev-001",), 0.5), 10)  # planned again by a new life
         store.keep(RoundStarted(1, bytes(32), ROUND), 10)
         store.keep(PeerDropped(1, "dev-006", DropReason.TIMED_OUT, "train"), 11)
         store.keep(RewardReceived(1, "dev-000", 77, 0.4), 12)
@@ -142,7 +145,7 @@ def test_a_run_remembers_rounds_supernet_and_agents(tmp_path, terms):
     database = sqlite3.connect(tmp_path / "run.sqlite")
     tables = {
         table: database.execute(f"SELECT * FROM {table}").fetchall()
-        for table in ("rounds", "phases", "drops", "releases", "messages")
+        for table in ("rounds", "coverage", "phases", "drops", "releases", "messages")
     }
     database.close()
     assert [(row[0], row[5], row[6]) for row in tables["rounds"]] == [
@@ -150,6 +153,7 @@ def test_a_run_remembers_rounds_supernet_and_agents(tmp_path, terms):
         (2, "ABORT", "too_few_shares"),
     ]
     assert json.loads(tables["rounds"][0][3]) == {"dev-000": [0, 1], "dev-001": [2, 2]}
+    assert tables["coverage"] == [(1, 9, 9, '["dev-001"]', 0.5)]
     assert tables["phases"] == [(1, "enrol", 5, 7)]
     assert tables["drops"] == [(1, "dev-006", "train", "timed_out", 11)]
     assert tables["releases"] == [(1, "dev-000", "reward", 77, 0.4)]
