@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import ClassVar
 
 import numpy as np
@@ -129,13 +128,7 @@ class Joined(ClientRound):
         add_masks(total, self._streams(packing, own, pairs), self.seat.roster.suite, lanes)
         message = Upload(
             rid=self.seat.rid,
-            slots=tuple(
-                SlotPayload(
-                    slot=slot,
-                    values=pack(total[slice(*packing.run(slot))], self.seat.roster.ring_bits),
-                )
-                for slot in self.offered
-            ),
+            slots=_payloads(total, packing, self.offered, self.seat.roster.ring_bits),
             shares=self._deal(b"".join((*own, *pairs.values())), random),
             self_commitments=tuple(
                 self_commitment(self.seat.rid, self.seat.cid, slot, seed)
@@ -146,7 +139,7 @@ class Joined(ClientRound):
                 for peer, seed in pairs.items()
             ),
         )
-        digest = sha256(message.encode()).digest()
+        digest = message.fingerprint()
         return Uploaded(self.seat, self.prekey.seal_key, digest), message
 
     def _pair_seeds(self) -> dict[str, bytes]:
@@ -342,6 +335,18 @@ def join(
     )
     check_own_entry(seat, prekey, used_prekeys, slot_sizes)
     return Joined(seat, slot_sizes, prekey)
+
+
+def _payloads(
+    total: NDArray[np.uint32], packing: Packing, slots: tuple[int, ...], ring_bits: int
+) -> tuple[SlotPayload, ...]:
+    """Cut ``total`` into payloads, last slot first; what is cut off is given back at once."""
+    payloads: list[SlotPayload] = []
+    for slot in reversed(slots):
+        start, stop = packing.run(slot)
+        payloads.append(SlotPayload(slot=slot, values=pack(total[start:stop], ring_bits)))
+        total.resize(start, refcheck=False)
+    return tuple(reversed(payloads))
 
 
 def _pack(values: Values, packing: Packing, slots: tuple[int, ...]) -> NDArray[np.uint32]:

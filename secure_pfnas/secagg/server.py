@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import ClassVar
 
 import numpy as np
@@ -39,6 +38,7 @@ from secure_pfnas.secagg.recover import Recovery, culprits
 from secure_pfnas.secagg.reveal import collect
 from secure_pfnas.secagg.states import ServerState
 from secure_pfnas.secagg.table import Table
+from secure_pfnas.secagg.tally import Tally
 from secure_pfnas.secagg.unmask import SlotSum, Unmasked, deal, subtract_masks
 from secure_pfnas.secagg.words import reduce
 from secure_pfnas.wire.identity import Trust
@@ -54,12 +54,13 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Collecting:
-    """Waiting for uploads."""
+    """Waiting for uploads; ``uploads`` are kept without their values, which ``tally`` has."""
 
     state: ClassVar[ServerState] = ServerState.COLLECTING
     table: Table
     uploads: Mapping[str, Upload] = field(default_factory=dict[str, Upload])
     digests: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
     def start(cls, roster: Roster, slot_sizes: Mapping[int, int], trust: Trust) -> Collecting:
@@ -98,20 +99,23 @@ class Collecting:
                 MALFORMED, EQUIVOCATION; all naming ``cid``.
         """
         self.table.check(cid, message)
-        digest = sha256(message.encode()).digest()
+        digest = message.fingerprint()
         if cid in self.digests:
             if self.digests[cid] != digest:
                 raise Rejected(DropReason.EQUIVOCATION, "a second upload", peer=cid)
             return self
         return replace(
             self,
-            uploads={**self.uploads, cid: message},
+            uploads={**self.uploads, cid: message.model_copy(update={"slots": ()})},
             digests={**self.digests, cid: digest},
+            tally=self.tally.add(self.table, cid, message.slots),
         )
 
     def close(self) -> tuple[Committing, dict[str, CommitRequest]] | Aborted:
         """Fix the survivor set; every committee member is asked to sign it."""
         disputed = culprits(self.table.disagreements(self.uploads))
+        if not self.tally.folded.isdisjoint(disputed):
+            return Aborted(AbortReason.BAD_SHARES, disputed)
         survivors = tuple(sorted(self.uploads.keys() - set(disputed)))
         if len(survivors) < self.table.roster.minimum_survivors:
             return Aborted(AbortReason.TOO_FEW_SURVIVORS, disputed)
@@ -120,8 +124,8 @@ class Collecting:
             survivors=survivors,
             upload_digests=tuple(self.digests[cid] for cid in survivors),
         )
-        total = self.table.sum(self.uploads[cid] for cid in survivors)
-        deals = {cid: self.uploads[cid].model_copy(update={"slots": ()}) for cid in survivors}
+        total = self.tally.sum(self.table, survivors)
+        deals = {cid: self.uploads[cid] for cid in survivors}
         state = Committing(self.table, request, total, deals, disputed)
         return state, dict.fromkeys(self.table.roster.committee, request)
 

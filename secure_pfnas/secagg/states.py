@@ -18,7 +18,7 @@ Client
 
 Server
     state       message          close gives                 or aborts with
-    COLLECTING  Upload           COMMITTING, CommitRequests  TOO_FEW_SURVIVORS
+    COLLECTING  Upload           COMMITTING, CommitRequests  TOO_FEW_SURVIVORS, BAD_SHARES
     COMMITTING  CommitSignature  REVEALING, RevealRequests   TOO_FEW_SIGNATURES
     REVEALING   Reveal           UNMASKED, the open sums     TOO_FEW_SHARES, BAD_SHARES
 """
@@ -68,7 +68,7 @@ CLIENT: dict[tuple[ClientState, ClientEvent], ClientState] = {
 SERVER: dict[ServerState, tuple[ServerState, frozenset[AbortReason]]] = {
     ServerState.COLLECTING: (
         ServerState.COMMITTING,
-        frozenset({AbortReason.TOO_FEW_SURVIVORS}),
+        frozenset({AbortReason.TOO_FEW_SURVIVORS, AbortReason.BAD_SHARES}),
     ),
     ServerState.COMMITTING: (
         ServerState.REVEALING,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.secagg.graph import Graph
 from secure_pfnas.secagg.masks import Packing
-from secure_pfnas.secagg.messages import SHARE_BYTES, TAG_BYTES, Roster, Upload, rid
+from secure_pfnas.secagg.messages import SHARE_BYTES, TAG_BYTES, Roster, SlotPayload, Upload, rid
 from secure_pfnas.secagg.reveal import secrets_dealt
 from secure_pfnas.secagg.roster import verify_roster
 from secure_pfnas.secagg.words import add_packed, word_bytes
@@ -101,14 +101,11 @@ class Table:
             if cid < peer and peer in claims and made[peer] != claims[peer][cid]
         ]
 
-    def sum(self, uploads: Iterable[Upload]) -> NDArray[np.uint32]:
-        """Add up masked values, slot by slot, in the ring; returns them packed."""
-        total = np.zeros(self.packing.length, np.uint32)
-        for upload in uploads:
-            for payload in upload.slots:
-                part = total[slice(*self.packing.run(payload.slot))]
-                add_packed(part, payload.values, self.roster.ring_bits)
-        return total
+    def accumulate(self, total: NDArray[np.uint32], payloads: Iterable[SlotPayload]) -> None:
+        """Add one upload's masked values to a packed sum, slot by slot, in place."""
+        for payload in payloads:
+            part = total[slice(*self.packing.run(payload.slot))]
+            add_packed(part, payload.values, self.roster.ring_bits)
 
     def _slot_bytes(self, slot: int) -> int:
         return word_bytes(self.roster.ring_bits) * self.sizes[slot]

@@ -27,6 +27,7 @@ MODULES = {
         "server_masks_only_drop30_vs_flower",
     ),
     "linear_complexity": ("flower_linear_complexity",),
+    "memory": ("server_memory_100x10m", "client_memory_10m"),
     "prg_limit": ("mask_vs_prg_limit", "mask_vs_gcm_limit"),
     "privacy_tax": ("privacy_tax",),
     "paper_size": ("paper_size",),

@@ -31,15 +31,16 @@ def key() -> Prekey:
     return Prekey(1, X25519PrivateKey.generate(), X25519PrivateKey.generate())
 
 
-def member(cid: str, prekey: Prekey) -> Member:
+def member(cid: str, prekey: Prekey, slots: tuple[int, ...]) -> Member:
     mask, seal = prekey.publics()
     public = PublicPrekey(sequence=1, mask_public=mask, seal_public=seal, signature=bytes(70))
-    return Member(cid=cid, certificate=b"", prekey=public, slots=tuple(SIZES))
+    return Member(cid=cid, certificate=b"", prekey=public, slots=slots)
 
 
 @cache
-def joined(neighbours: int) -> Joined:
+def joined(neighbours: int, sizes: tuple[tuple[int, int], ...] = tuple(SIZES.items())) -> Joined:
     """A client in the middle of a roster in which it masks with everybody."""
+    slots = tuple(dict(sizes))
     names = tuple(f"dev-{number:03d}" for number in range(neighbours + 1))
     keys = {cid: key() for cid in names}
     size = committee_size(len(names))
@@ -54,21 +55,21 @@ def joined(neighbours: int) -> Joined:
         minimum_contributors=COLLUSION + 2,
         collusion=COLLUSION,
         threshold=threshold(size, COLLUSION),
-        members=tuple(member(cid, keys[cid]) for cid in names),
+        members=tuple(member(cid, keys[cid], slots) for cid in names),
         committee=names[:size],
         server_seal_public=b"",
     )
     cid = names[neighbours // 2]
     graph = Graph(
-        groups=dict.fromkeys(SIZES, names),
-        offered=dict.fromkeys(names, tuple(SIZES)),
-        partners={cid: dict.fromkeys((peer for peer in names if peer != cid), tuple(SIZES))},
+        groups=dict.fromkeys(slots, names),
+        offered=dict.fromkeys(names, slots),
+        partners={cid: dict.fromkeys((peer for peer in names if peer != cid), slots)},
         rings={},
         minimum=COLLUSION + 2,
         collusion=COLLUSION,
     )
     members = {entry.cid: entry for entry in roster.members}
-    return Joined(Seat(roster, bytes(32), cid, graph, {}, members), SIZES, keys[cid])
+    return Joined(Seat(roster, bytes(32), cid, graph, {}, members), dict(sizes), keys[cid])
 
 
 def upload(neighbours: int, threads: int) -> tuple[float, float]:

@@ -12,7 +12,8 @@ from secure_pfnas.roles.records import Checkpoint, RewardReceived, RoundEnded
 from secure_pfnas.roles.server import GRACE_MS
 from secure_pfnas.runtime.population import SERVER
 from secure_pfnas.secagg.keys import _statement
-from secure_pfnas.secagg.messages import PublicPrekey, SelfMaskShare
+from secure_pfnas.secagg.messages import PublicPrekey, SelfMaskShare, Upload
+from secure_pfnas.secagg.server import Collecting
 from tests.roles.hall import Hall, hall, of
 from tests.simulation.village import signer
 
@@ -254,14 +255,18 @@ def test_a_report_in_the_next_phase_costs_its_sender_nothing_more(gathered):
     ]
 
 
+def as_sent(state: Collecting) -> Upload:
+    """The device's upload, which is kept apart from its values."""
+    return state.uploads[DEV].model_copy(update={"slots": state.tally.held[DEV]})
+
+
 def test_a_second_different_report_is_equivocation_and_the_first_counts(gathered):
     gathered.deliver(held=lambda x: x.kind == "report" and x.sender == "dev-006")
     held = list(gathered.post)
     state = gathered.server._round.state
     first = gathered.server._round.noised[DEV]
-    other = state.uploads[DEV].model_copy(
-        update={"self_commitments": state.uploads[DEV].self_commitments[::-1]}
-    )
+    sent = as_sent(state)
+    other = sent.model_copy(update={"self_commitments": sent.self_commitments[::-1]})
     answer(gathered, DEV, "report", Report(upload=other.encode(), noised_correct=first + 1))
     assert gathered.drops() == [(1, DEV, "train", "equivocation")]
     gathered.post = held
@@ -275,7 +280,7 @@ def test_the_same_report_twice_counts_once(gathered):
     gathered.deliver(held=lambda x: x.kind == "report" and x.sender == "dev-006")
     held = list(gathered.post)
     current = gathered.server._round
-    again = Report(upload=current.state.uploads[DEV].encode(), noised_correct=99)
+    again = Report(upload=as_sent(current.state).encode(), noised_correct=99)
     answer(gathered, DEV, "report", again)
     gathered.post = held
     gathered.deliver()
