@@ -325,6 +325,7 @@ class Settings(Section):
             "reward noise is off": not self.privacy.reward_noise,
             "masking is off": not self.secagg.masking,
             "noise and keys are seeded": self.privacy.seeded_noise,
+            "fedtp shows the server each device's own update": self.training.strategy == "fedtp",
         }
         return tuple(reason for reason, removed in reasons.items() if removed)
 

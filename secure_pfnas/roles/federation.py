@@ -82,8 +82,12 @@ class Federation:
     nominal: Nominal
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, *, unmasked: bool = False) -> Self:
         """Work out the terms.
+
+        Args:
+            settings: Validated, with image shape and classes filled in.
+            unmasked: Whether the strategy may be one that the roles cannot run.
 
         Raises:
             UserError: CONFIG or BUDGET, where the settings cannot be met.
@@ -96,7 +100,7 @@ class Federation:
                 code=ExitCode.CONFIG,
             )
         space = make_space(settings.space.name, shape, settings.space.classes)
-        strategy = _strategy(settings, space)
+        strategy = _strategy(settings, space, unmasked=unmasked)
         DeviceLimits(settings, space).check()
         # What the smallest device can keep, every device can: it samples the largest share.
         _plan(settings, min(nominal_sizes(settings).values()))
@@ -283,7 +287,7 @@ class Federation:
         )
 
 
-def _strategy(settings: Settings, space: SearchSpace) -> Strategy:
+def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Strategy:
     training = settings.training
     options = StrategyOptions(
         personal_head=training.personal_head,
@@ -293,7 +297,7 @@ def _strategy(settings: Settings, space: SearchSpace) -> Strategy:
             tuple(map(int, architecture.split("-"))) for architecture in training.architectures
         ),
     )
-    strategy = make_strategy(training.strategy, space, options)
+    strategy = make_strategy(training.strategy, space, options, unmasked=unmasked)
     if settings.privacy.dp_sgd and strategy.phases != WHOLE:
         raise UserError(
             f"training.strategy: {strategy.name} trains a part at a time; DP-SGD covers every "

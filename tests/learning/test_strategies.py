@@ -186,6 +186,12 @@ def test_nested_slots_are_covered_whatever_each_device_bears(space):
         assert all(levels.index(assigned[cid]) <= bears[cid] for cid in COHORT)
 
 
+def test_what_needs_each_devices_update_is_refused_behind_masks(space):
+    with pytest.raises(UserError, match="which masks hide") as caught:
+        make_strategy("fedtp", space)
+    assert caught.value.code is ExitCode.CONFIG
+
+
 def test_an_unknown_strategy_is_one_clear_line(space):
     with pytest.raises(UserError, match="expected one of perfedrlnas") as caught:
         make_strategy("magic", space)

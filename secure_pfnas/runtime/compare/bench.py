@@ -47,7 +47,7 @@ def plan_cells(
             given = [*overrides, *method.overrides, f"federation.seed={seed}"]
             given.append("privacy.seeded_noise=true")
             settings = resolved(load_settings(config, given), dataset)
-            Federation.of(settings)
+            Federation.of(settings, unmasked=True)
             folder = out / "cells" / method.label / f"seed-{seed}"
             cells.append(Cell(method.label, seed, settings, folder))
         shares(cells[-1].settings, dataset)

@@ -27,9 +27,11 @@ import torch
 from secure_pfnas.config import Settings
 from secure_pfnas.errors import UserError
 from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
+from secure_pfnas.learning.strategies import UNMASKED
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.compare.examine import curve, examine
+from secure_pfnas.runtime.compare.unmasked import simulate_unmasked
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.federate import simulate
 from secure_pfnas.runtime.files import write_atomically
@@ -116,7 +118,7 @@ def play(cell: Cell) -> Result:
         return known
     dataset = load(cell.settings.data.source)
     examples = deal(cell.settings, dataset)
-    federation = Federation.of(cell.settings)
+    federation = Federation.of(cell.settings, unmasked=True)
     if known.get("status") != TRAINED:
         shutil.rmtree(cell.folder, ignore_errors=True)
         known = _train(cell, federation, TimedWorkers(InlineWorkers(examples)))
@@ -136,21 +138,24 @@ def play(cell: Cell) -> Result:
 
 def _train(cell: Cell, federation: Federation, workers: TimedWorkers) -> Result:
     started, cpu = time.perf_counter(), time.process_time()
-    simulate(federation, cell.folder, workers)
+    if federation.strategy.name in UNMASKED:
+        up, down = simulate_unmasked(federation, cell.folder, workers)
+    else:
+        simulate(federation, cell.folder, workers)
+        up, down = (observe.traffic(cell.folder)[way][1] for way in ("up", "down"))
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
     ended = observe.run(cell.folder).ended
     broken = [one for one in ended if one.outcome != COMPLETE]
     if broken:
         reason = f"{len(broken)} of {len(ended)} rounds aborted: {broken[0].reason}"
         return cell.write(FAILED, error=reason)
-    traffic = observe.traffic(cell.folder)
     return cell.write(
         TRAINED,
         wall_s=round(wall_s, 3),
         train_s=round(workers.seconds, 3),
         cpu_s=round(cpu_s, 3),
-        bytes_up=traffic["up"][1],
-        bytes_down=traffic["down"][1],
+        bytes_up=up,
+        bytes_down=down,
     )
 
 

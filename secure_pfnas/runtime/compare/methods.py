@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.learning.strategies import STRATEGIES
+from secure_pfnas.learning.strategies import STRATEGIES, UNMASKED
 
 _WRITTEN = re.compile(
     r"(?:(?P<label>[A-Za-z0-9][A-Za-z0-9_.+-]*)=)?(?P<name>[^\[\]=]+)(?:\[(?P<inside>.*)\])?",
@@ -58,7 +58,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def names() -> tuple[str, ...]:
     """Return every name a method may have."""
-    return (*PRESETS, *STRATEGIES)
+    return (*PRESETS, *STRATEGIES, *UNMASKED)
 
 
 def parse_methods(text: str, against: str = "") -> tuple[Method, ...]:

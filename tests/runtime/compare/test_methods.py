@@ -4,12 +4,12 @@ import pytest
 
 from secure_pfnas.config import load_settings
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.learning.strategies import STRATEGIES
+from secure_pfnas.learning.strategies import STRATEGIES, UNMASKED
 from secure_pfnas.runtime.compare.methods import PRESETS, names, parse_methods, parse_seeds
 
 
 def test_names_are_presets_and_strategies():
-    assert set(names()) == set(PRESETS) | set(STRATEGIES)
+    assert set(names()) == set(PRESETS) | set(STRATEGIES) | set(UNMASKED)
     assert [method.label for method in parse_methods(",".join(names()))] == list(names())
 
 
