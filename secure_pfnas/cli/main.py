@@ -38,6 +38,7 @@ VERBS = MappingProxyType(
         "client": "run devices of a deployed federation",
         "broker": "start a broker",
         "certs": "make a private CA, issue and list certificates",
+        "data": "import data, and look at what each device would hold",
         "budget": "show what a device has spent",
         "scenario": "play a story with a claim, and judge what is found",
         "config": "print every setting with its default and range",

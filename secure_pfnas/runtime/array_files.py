@@ -22,6 +22,7 @@ from secure_pfnas.runtime.images import data_error
 
 _MAX_BYTES = 2 << 30  # of one array, unpacked
 _MAX_HEADER = 4096
+_MOST_DEFLATED = 1032  # bytes that one byte of DEFLATE can become
 _RESAVE = "Save it with numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)."
 
 
@@ -49,6 +50,35 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.generic]:
             path, f"not an IDX file of shape {shape}", "Reinstall dataset-fashion-mnist."
         )
     return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+
+
+def read_any_idx(path: Path) -> NDArray[np.generic]:
+    """Read an IDX file of unsigned bytes, gzipped or not, of 1, 3 or 4 dimensions.
+
+    Raises:
+        UserError: DATA, where it is damaged, something else, or claims more than it can hold.
+    """
+    again = "Give unsigned-byte IDX files, as MNIST's are, gzipped or not."
+    try:
+        stored = path.stat().st_size
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            magic = file.read(4)
+            if magic[:3] != b"\0\0\x08" or magic[3:] not in (b"\x01", b"\x03", b"\x04"):
+                raise data_error(path, "is no IDX file of unsigned bytes", again)
+            header = file.read(4 * magic[3])
+            sides = [int.from_bytes(header[i : i + 4], "big") for i in range(0, len(header), 4)]
+            size = int(np.prod(sides, dtype=object))
+            most = stored * _MOST_DEFLATED if zipped else stored
+            if len(header) != 4 * magic[3] or size > min(_MAX_BYTES, most):
+                raise data_error(path, f"claims {size} bytes of data", again)
+            data = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise data_error(path, f"unreadable ({error})", again) from error
+    if len(data) != size:
+        raise data_error(path, f"does not hold the {size} bytes it claims", again)
+    return np.frombuffer(data, np.uint8).reshape(sides)
 
 
 def read_npz(
