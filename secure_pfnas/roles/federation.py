@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
+from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.agents.make import make_agents, reward_noise
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
 from secure_pfnas.config import DeviceClass, Settings
@@ -34,6 +35,7 @@ from secure_pfnas.learning.devices import (
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, WHOLE, Phases, TrainingJob
 from secure_pfnas.learning.strategies import Strategy, StrategyOptions, make_strategy
+from secure_pfnas.learning.strategies.fixed import Fixed
 from secure_pfnas.learning.trainer import cosine
 from secure_pfnas.nas.cost import Cost, cost
 from secure_pfnas.nas.slots import SlotLayout
@@ -104,13 +106,37 @@ class Federation:
         DeviceLimits(settings, space).check()
         # What the smallest device can keep, every device can: it samples the largest share.
         _plan(settings, min(nominal_sizes(settings).values()))
-        return cls(
+        terms = cls(
             settings=settings,
             space=space,
             layout=SlotLayout.derive(space, strategy.personal),
             strategy=strategy,
             nominal=common_size(settings),
         )
+        terms._check_fixed()
+        return terms
+
+    def _check_fixed(self) -> None:
+        """Check that every device can run what a strategy without a search gives it.
+
+        Raises:
+            UserError: CONFIG, naming the first device that cannot.
+        """
+        if not isinstance(self.strategy, Fixed):
+            return
+        try:
+            self.strategy.deploy(
+                tuple(self._device_classes),
+                self.agents(),
+                lambda name, one: self.limits.allowed(one, self.device_class(name)),
+                need=1,
+            )
+        except CoverageError as error:
+            raise UserError(
+                f"training.strategy: {error}: its caps are tighter",
+                todo="raise the caps, or name smaller nets in training.architectures",
+                code=ExitCode.CONFIG,
+            ) from error
 
     def seen_by(self, name: str) -> Self:
         """Return the terms as the device of that name keeps them: for its own public sizes."""

@@ -8,7 +8,9 @@ import signal
 import numpy as np
 import pytest
 
-from secure_pfnas.errors import UserError
+from secure_pfnas.agents.coverage import CoverageError
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.learning.strategies.fixed import Fixed
 from secure_pfnas.nas import subnet
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.checkpoints import Checkpoints
@@ -146,12 +148,25 @@ def test_a_folder_is_not_taken_over_without_resume(played, tiny):
         run_cells([one], one.folder.parents[2], workers=1, resume=False, tell=print)
 
 
-def test_a_run_whose_rounds_abort_has_failed(tiny, tmp_path):
-    given = [*tiny, "federation.rounds=1", "devices.micro.share=1", "devices.micro.max_macs=80000"]
-    one = plan_cells(None, given, parse_methods("fedper"), [5], tmp_path)[0]
-    result = cell.play(one)
+def test_a_run_whose_rounds_abort_has_failed(tiny, tmp_path, monkeypatch):
+    one = plan_cells(None, [*tiny, "federation.rounds=1"], parse_methods("fedper"), [5], tmp_path)
+
+    def nobody(*_: object, **__: object):
+        raise CoverageError("nobody")
+
+    monkeypatch.setattr(Fixed, "assign", nobody)
+    result = cell.play(one[0])
     assert result["status"] == "FAILED"
     assert "1 of 1 rounds aborted" in result["error"]
+
+
+@pytest.mark.parametrize("name", ["fedper", "static_nested"])
+def test_caps_that_a_fixed_net_breaks_are_one_clear_line(tiny, tmp_path, name):
+    large = 'training.architectures=["1-1-1-1-1-1-1-1-1-1-1-1-1"]'
+    given = [*tiny, large, "devices.micro.share=0.5", "devices.micro.max_parameters=9000"]
+    with pytest.raises(UserError, match=r"dev-\d+ can.*run.*caps are tighter") as refused:
+        plan_cells(None, given, parse_methods(name), [5], tmp_path)
+    assert refused.value.code is ExitCode.CONFIG
 
 
 def test_fedtp_runs_unmasked_and_says_so(tiny, tmp_path):
