@@ -32,6 +32,7 @@ PROGRAM = "secure-pfnas"
 VERBS = MappingProxyType(
     {
         "demo": "run a private federation on this machine, start to end",
+        "plan": "foresee what a run will spend, open and send",
         "run": "run a federation: simulated, or over a broker",
         "compare": "compare methods on the same data, budget and seeds",
         "server": "run the aggregator of a deployed federation",

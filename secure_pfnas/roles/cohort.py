@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,21 +75,9 @@ def draw_cohort(
         ValueError: The members cannot meet the terms.
         Rejected: DUPLICATE_KEY, naming one of two members whose keys cannot both be used.
     """
-    rng = np.random.default_rng([federation.settings.federation.seed, round_number])
-    names = registry.available(round_number)
-    if len(names) > federation.settings.federation.cohort:
-        chosen = rng.permutation(names)[: federation.settings.federation.cohort]
-        names = sorted(str(name) for name in chosen)
+    names, rng = chosen(federation, registry.available(round_number), round_number)
     classes: dict[str, DeviceClass] = {name: registry[name].device_class for name in names}
-    limits = federation.limits
-    architectures = federation.strategy.assign(
-        names,
-        WithinLimits(agents, {name: limits.options[classes[name]] for name in names}),
-        lambda name, architecture: limits.allowed(architecture, classes[name]),
-        federation.layout,
-        need=need(federation),
-        rng=rng,
-    )
+    architectures = planned(federation, agents, classes, rng)
     members = [_member(federation, registry, name, architectures[name]) for name in names]
     roster = make_roster(
         federation=federation.name,
@@ -105,6 +93,40 @@ def draw_cohort(
         architectures=dict(architectures),
         device_classes=classes,
         coverage=_coverage(federation, architectures, round_number),
+    )
+
+
+def chosen(
+    federation: Federation, available: Sequence[str], round_number: int
+) -> tuple[list[str], np.random.Generator]:
+    """Return whom a round asks of those available, sorted, and the generator it plans with."""
+    rng = np.random.default_rng([federation.settings.federation.seed, round_number])
+    names = sorted(available)
+    if len(names) > federation.settings.federation.cohort:
+        drawn = rng.permutation(names)[: federation.settings.federation.cohort]
+        names = sorted(str(name) for name in drawn)
+    return names, rng
+
+
+def planned(
+    federation: Federation,
+    agents: Agents,
+    classes: Mapping[str, DeviceClass],
+    rng: np.random.Generator,
+) -> Plan:
+    """Draw the members' architectures within what their classes of devices can run.
+
+    Raises:
+        CoverageError: The members cannot cover each other's slots.
+    """
+    limits = federation.limits
+    return federation.strategy.assign(
+        sorted(classes),
+        WithinLimits(agents, {name: limits.options[one] for name, one in classes.items()}),
+        lambda name, architecture: limits.allowed(architecture, classes[name]),
+        federation.layout,
+        need=need(federation),
+        rng=rng,
     )
 
 

@@ -8,15 +8,16 @@ import pytest
 from secure_pfnas.errors import Complete
 from secure_pfnas.roles.records import CoveragePlanned
 from secure_pfnas.runtime.faults import ScriptedFaults, parse_moments
+from secure_pfnas.runtime.forecast.outlook import Outlook
 from tests.simulation.village import Village, federation
 
 MINIMUM, MARGIN = 3, 1
 
 
-def town(drops, size=20, **changes):
+def town(drops, size=20, seed=1, **changes):
     """Some devices, four to a slot; ``drops`` of them die before their report of round 1."""
     sections = {
-        "federation": {"clients": size, "cohort": size, "rounds": 1},
+        "federation": {"clients": size, "cohort": size, "rounds": 1, "seed": seed},
         "secagg": {"minimum_contributors": MINIMUM, "dropout_margin": MARGIN, **changes},
     }
     faults = ScriptedFaults(fatal=parse_moments(f"{name}@1:report" for name in drops))
@@ -80,3 +81,17 @@ def test_without_a_margin_one_dropout_closes_slots(books):
         closed += len(village.server.ended[1].closed)
     assert closed > 0
     assert books.check(MINIMUM) > 0
+
+
+def test_what_stays_open_after_dropouts_was_foreseen():
+    """Six rounds that lose two of twenty, against the outlook of one in ten dropping out."""
+    opened, foreseen = [], []
+    for seed in range(6):
+        drops = [f"dev-{index:03d}" for index in np.random.default_rng(seed).permutation(20)[:2]]
+        village = town(drops, seed=seed)
+        opened.append(len(village.server.ended[1].opened))
+        outlook = Outlook.of(village.terms, dropout=0.1)
+        (one,) = outlook.stages["start"]
+        assert one.used == planned(village).opened
+        foreseen.append(one.open_after_drops)
+    assert np.mean(foreseen) == pytest.approx(np.mean(opened), rel=0.1)

@@ -1,0 +1,1 @@
+"""What a run will cost and open, worked out before anything is spent."""
