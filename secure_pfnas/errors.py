@@ -71,6 +71,7 @@ class DropReason(Enum):
     WRONG_SLOT = "wrong_slot"
     WRONG_LENGTH = "wrong_length"
     WRONG_DIGEST = "wrong_digest"
+    WRONG_SUM = "wrong_sum"
     NOT_FINITE = "not_finite"
     BAD_SHARE = "bad_share"
     EQUIVOCATION = "equivocation"

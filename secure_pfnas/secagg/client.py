@@ -48,7 +48,7 @@ from secure_pfnas.secagg.messages import (
     SlotPayload,
     Upload,
 )
-from secure_pfnas.secagg.parameters import ClientPolicy
+from secure_pfnas.secagg.parameters import ClientPolicy, Scheme
 from secure_pfnas.secagg.reveal import compose, secrets_dealt
 from secure_pfnas.secagg.seat import Seat, check_own_entry, take_seat
 from secure_pfnas.secagg.states import ClientEvent, ClientState, refused
@@ -324,6 +324,8 @@ def join(
             WRONG_DIGEST, UNKNOWN_MEMBER (this client is not on it), REUSED_PREKEY, WRONG_SLOT,
             and whatever ``verify_roster`` refuses.
     """
+    if roster.scheme is not Scheme.MASKING:
+        raise Rejected(DropReason.POLICY_DOWNGRADE, "another scheme")
     seat = take_seat(
         roster,
         cid=cid,

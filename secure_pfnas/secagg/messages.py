@@ -25,7 +25,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from secure_pfnas.secagg.parameters import COMMITTEE_MAX, ClientPolicy, Suite
+from secure_pfnas.secagg.parameters import COMMITTEE_MAX, ClientPolicy, Scheme, Suite
 from secure_pfnas.wire.codec import KIB, MIB, Message
 from secure_pfnas.wire.identity import NAME_PATTERN
 
@@ -85,6 +85,7 @@ class Roster(Message):
     federation: Cid
     round: Annotated[int, Field(ge=1, lt=2**63)]
     layout_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scheme: Annotated[Scheme, Field(strict=False)] = Scheme.MASKING
     suite: Annotated[Suite, Field(strict=False)]
     bits: Annotated[int, Field(ge=1, le=31)]
     ring_bits: Literal[24, 32] = 32
@@ -113,6 +114,7 @@ class Roster(Message):
             clip_micro=self.clip_micro,
             suite=self.suite,
             ring_bits=self.ring_bits,
+            scheme=self.scheme,
         )
 
 

@@ -30,6 +30,16 @@ class Suite(StrEnum):
     NONE = "none"
 
 
+class Scheme(StrEnum):
+    """How sums are formed: by masks, or by ciphertexts of one key that all members share.
+
+    ``CKKS`` holds against the server only; any one member and the server together read everything.
+    """
+
+    MASKING = "masking"
+    CKKS = "ckks"
+
+
 @dataclass(frozen=True, slots=True)
 class ClientPolicy:
     """The least a client accepts, and what a server proposes for a round.
@@ -41,6 +51,7 @@ class ClientPolicy:
         bits: Bits of one quantised value (1 to 31); a roster must state exactly these.
         clip_micro: L2 clipping norm in millionths; a roster may state less, never more.
         ring_bits: Width b of the ring Z_2**b; a roster must state exactly this.
+        scheme: How sums are formed; a roster must state exactly this.
         suite: How masks are expanded; a roster must state exactly this, or mask where it is NONE.
 
     Raises:
@@ -54,6 +65,7 @@ class ClientPolicy:
     clip_micro: int
     suite: Suite = Suite.AES_256_CTR
     ring_bits: int = 32
+    scheme: Scheme = Scheme.MASKING
 
     def __post_init__(self) -> None:
         if self.collusion < 0 or self.minimum_contributors < self.collusion + 2:
@@ -78,6 +90,7 @@ class ClientPolicy:
             and self.collusion >= pinned.collusion
             and self.bits == pinned.bits
             and self.ring_bits == pinned.ring_bits
+            and self.scheme is pinned.scheme
             and self.clip_micro <= pinned.clip_micro
             and (self.suite is pinned.suite or not pinned.masking)
         )

@@ -51,6 +51,7 @@ def make_roster(
         federation=federation,
         round=round,
         layout_digest=layout_digest,
+        scheme=terms.scheme,
         suite=terms.suite,
         bits=terms.bits,
         ring_bits=24 if terms.ring_bits == 24 else 32,

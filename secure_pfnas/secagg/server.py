@@ -34,6 +34,7 @@ from secure_pfnas.secagg.messages import (
     Roster,
     Upload,
 )
+from secure_pfnas.secagg.parameters import Scheme
 from secure_pfnas.secagg.recover import Recovery, culprits
 from secure_pfnas.secagg.reveal import collect
 from secure_pfnas.secagg.states import ServerState
@@ -74,7 +75,10 @@ class Collecting:
         Raises:
             Rejected: Whatever ``verify_roster`` refuses; WRONG_SLOT, naming the member, for a
                 slot without a size.
+            ValueError: The roster is of another scheme.
         """
+        if roster.scheme is not Scheme.MASKING:
+            raise ValueError(f"a roster of scheme {roster.scheme.value}")
         return cls(Table.lay(roster, slot_sizes, trust))
 
     @property

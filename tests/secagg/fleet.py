@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from secure_pfnas.errors import DropReason, Rejected
-from secure_pfnas.secagg.client import ClientRound, Committed, Joined, Uploaded, join
+from secure_pfnas.secagg.client import Committed, Joined, Uploaded, join
 from secure_pfnas.secagg.keys import Prekey, make_prekeys
 from secure_pfnas.secagg.messages import (
     CommitRequest,
@@ -90,7 +91,8 @@ class Fleet:
     prekeys: dict[str, Prekey] = field(init=False)
     roster: Roster = field(init=False)
     values: dict[str, dict[int, np.ndarray]] = field(init=False)
-    rounds: dict[str, ClientRound] = field(default_factory=dict)
+    rounds: dict[str, Any] = field(default_factory=dict)
+    sent: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.prekeys = {
@@ -150,8 +152,21 @@ class Fleet:
     def upload(self, cid: str) -> Upload:
         """Join and upload; the new state is kept."""
         state, message = self.join(cid).upload(self.values[cid], self.random(cid))
-        self.rounds[cid] = state
+        self.rounds[cid], self.sent[cid] = state, message
         return hop(message)
+
+    @staticmethod
+    def altered(message: Upload) -> Upload:
+        """The same upload but for one commitment."""
+        forged = (bytes(32), *message.self_commitments[1:])
+        return message.model_copy(update={"self_commitments": forged})
+
+    @staticmethod
+    def cut(message: Upload) -> Upload:
+        """The same upload with one value less in its first slot."""
+        first = message.slots[0]
+        first = first.model_copy(update={"values": first.values[:-4]})
+        return message.model_copy(update={"slots": (first, *message.slots[1:])})
 
     def server(self) -> Collecting:
         return Collecting.start(self.roster, self.sizes, Register())

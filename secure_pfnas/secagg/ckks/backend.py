@@ -5,9 +5,9 @@ Rules of this file:
     * What is encrypted are a quantiser's integer codes, and what is decrypted is rounded back to
       integers. Sums are therefore exact, and a decryption tells nothing about the noise in its
       ciphertext, from which an approximate one would let the server work out the key.
-    * Only a key, which another member made and sealed, is parsed by the library; its size is bounded
-      first, and its parameters are compared afterwards. Ciphertexts are written into a frame of
-      this process's own making.
+    * Only a key, which another member made and sealed, is parsed by the library; its size is
+      bounded first, and its parameters are compared afterwards. Ciphertexts are written into a
+      frame of this process's own making.
 
 Reference: Li and Micciancio, "On the Security of Homomorphic Encryption on Approximate Numbers",
 EUROCRYPT 2021 (why approximate decryptions must not be published).
@@ -101,9 +101,7 @@ class SecretKey:
         """
         padded = np.zeros(ciphertexts(codes.size) * VALUES, np.float64)
         padded[: codes.size] = codes
-        return b"".join(
-            self._coefficients(row.tolist()) for row in padded.reshape(-1, VALUES)
-        )
+        return b"".join(self._coefficients(row.tolist()) for row in padded.reshape(-1, VALUES))
 
     def decrypt(self, total: Coefficients, size: int) -> NDArray[np.uint32]:
         """Decrypt a sum and round it: uint32, shape (size,).
@@ -162,7 +160,7 @@ def _tenseal() -> Any:
     except ImportError:
         raise UserError(
             'secagg.scheme is "ckks", which needs TenSEAL; it is not installed',
-            todo="install it with: pip install 'secure-pfnas[ckks]', or set secagg.scheme",
+            todo='install it with: pip install tenseal; or set secagg.scheme = "masking"',
             code=ExitCode.CONFIG,
         ) from None
     return tenseal

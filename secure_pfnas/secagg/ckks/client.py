@@ -208,7 +208,7 @@ class Committed:
     def _decrypted(self, given: EncryptedSlot, contributors: tuple[str, ...]) -> SlotPayload:
         size, key, rid = self.sizes[given.slot], self.tag_key, self.seat.rid
         total = ring.read(given.ciphertext, size)
-        if not is_sum(key, rid, given.slot, contributors, total, given.tag):
+        if not is_sum(key, rid, given.slot, contributors, total=total, tags=given.tag):
             raise Rejected(DropReason.WRONG_SUM, "not the sum of the signed contributors")
         codes = self.secret.decrypt(total, size)
         return SlotPayload(slot=given.slot, values=codes.astype("<u4").tobytes())
@@ -233,7 +233,7 @@ def join(
         Rejected: POLICY_DOWNGRADE, where the roster or the policy has another scheme; and
             whatever ``secagg.client.join`` refuses.
     """
-    if Scheme.CKKS not in {roster.scheme} & {policy.scheme}:
+    if roster.scheme is not Scheme.CKKS:
         raise Rejected(DropReason.POLICY_DOWNGRADE, "another scheme")
     seat = take_seat(
         roster,

@@ -1,12 +1,12 @@
 """The messages of a round under homomorphic encryption, in the order they travel.
 
-    dealer → server     KeyDeal           one sealed key for each other member
-    server → member     KeyBox            passed on
-    member → server     EncryptedUpload   a ciphertext and a tag for each offered slot
-    server → committee  CommitRequest     as with masks: the one survivor set
-    committee → server  CommitSignature
-    server → decryptors DecryptRequest    t signatures, and the sums of ciphertexts and tags
-    decryptors → server Decrypted         the plain sums
+dealer → server     KeyDeal           one sealed key for each other member
+server → member     KeyBox            passed on
+member → server     EncryptedUpload   a ciphertext and a tag for each offered slot
+server → committee  CommitRequest     as with masks: the one survivor set
+committee → server  CommitSignature
+server → decryptors DecryptRequest    t signatures, and the sums of ciphertexts and tags
+decryptors → server Decrypted         the plain sums
 """
 
 from __future__ import annotations

@@ -155,9 +155,7 @@ class Collecting:
             slot: self.sums[slot].plus(one) if slot in self.sums else one
             for slot, one in given.items()
         }
-        return replace(
-            self, digests={**self.digests, cid: digest}, sums={**self.sums, **added}
-        )
+        return replace(self, digests={**self.digests, cid: digest}, sums={**self.sums, **added})
 
     def close(self) -> tuple[CommittingSums, dict[str, CommitRequest]] | Aborted:
         """Fix the survivor set; every committee member is asked to sign it."""

@@ -36,7 +36,13 @@ def tag(key: bytes, rid: bytes, slot: int, cid: str, coefficients: Coefficients)
 
 
 def is_sum(
-    key: bytes, rid: bytes, slot: int, contributors: Iterable[str], total: Coefficients, tags: int
+    key: bytes,
+    rid: bytes,
+    slot: int,
+    contributors: Iterable[str],
+    *,
+    total: Coefficients,
+    tags: int,
 ) -> bool:
     """Tell whether ``total`` is the sum of exactly these contributors' ciphertexts.
 
