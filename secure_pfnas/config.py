@@ -232,6 +232,10 @@ class PrivacySettings(Section):
     train_epsilon: float = Field(default=8.0, gt=0, le=1000, description="used with dp_sgd")
     delta: float = Field(default=0.0, ge=0, lt=0.1, description="0 = min(1e-5, 1/(10 n0))")
     per_example_clip: Positive = 1.0
+    weight_noise: bool = Field(
+        default=False, description="noise on every update, inside the masks, for whole clients"
+    )
+    client_epsilon: float = Field(default=8.0, gt=0, le=1000, description="used with weight_noise")
     seeded_noise: bool = Field(default=False, description="reproducible noise is NON-PRIVATE")
 
 

@@ -37,8 +37,9 @@ from secure_pfnas.privacy.charge import UnknownEventError
 Events = Iterable[DpEvent] | Mapping[DpEvent, int]
 Merged = tuple[tuple[float, float, int], ...]  # (rate, σ, count), ascending; rate 1 at most once
 
-FINE, COARSE = 1e-4, 1e-3
+FINE, COARSE = 2e-4, 1e-3
 _BISECTIONS = 100
+_PIECES = 64
 _LARGEST_EPSILON = 1e6
 
 
@@ -48,7 +49,7 @@ def epsilon(events: Events, delta: float, *, interval: float = FINE) -> float:
     Args:
         events: What happened: a sequence, or each event with how often it happened.
         delta: δ in (0, 1).
-        interval: Grain of the privacy losses, which are rounded up to it; ``COARSE`` is ten times
+        interval: Grain of the privacy losses, which are rounded up to it; ``COARSE`` is five times
             faster and at most a few thousandths higher.
 
     Returns:
@@ -63,7 +64,7 @@ def epsilon(events: Events, delta: float, *, interval: float = FINE) -> float:
         Balle and Wang 2018, Theorem 8 (Gaussian); Doroshenko et al. 2022, *Connect the Dots*
         (privacy loss distributions).
     """
-    merged = _merge(events, delta)
+    merged = merge(events, delta)
     return math.inf if merged is None else _epsilon(merged, delta, interval)
 
 
@@ -77,7 +78,7 @@ def rdp_epsilon(events: Events, delta: float) -> float:
     Reference:
         Mironov, Talwar, Zhang 2019, *Rényi DP of the Sampled Gaussian Mechanism*.
     """
-    merged = _merge(events, delta)
+    merged = merge(events, delta)
     if merged is None:
         return math.inf
     accountant = RdpAccountant()
@@ -116,8 +117,13 @@ def _check(delta: float) -> None:
         raise ValueError(f"δ = {delta} is not between 0 and 1")
 
 
-def _merge(events: Events, delta: float) -> Merged | None:
-    """Return the events in canonical form, or None where one is unprotected."""
+def merge(events: Events, delta: float) -> Merged | None:
+    """Return the events in canonical form, or None where one is unprotected.
+
+    Raises:
+        UnknownEventError: as ``epsilon``.
+        ValueError: as ``epsilon``.
+    """
     _check(delta)
     counted = cast(
         "Iterable[tuple[DpEvent, int]]",
@@ -182,8 +188,21 @@ def _epsilon(merged: Merged, delta: float, interval: float) -> float:
         return _gaussian_epsilon(1.0 / merged[0][1], delta)
     total = pld.identity(interval)
     for rate, sigma, count in merged:
-        total = total.compose(_losses(rate, sigma, interval).self_compose(count))
+        total = total.compose(_composition(rate, sigma, count, interval))
     return max(0.0, float(total.get_epsilon_for_delta(delta)))
+
+
+def _composition(
+    rate: float, sigma: float, count: int, interval: float
+) -> pld.PrivacyLossDistribution:
+    """Compose ``count`` equal releases.
+
+    One Gaussian equals ``_PIECES`` weaker ones; the losses of a weak one span fewer grains, and
+    composing them again is the cheap part.
+    """
+    if rate == 1.0:
+        sigma, count = sigma * math.sqrt(_PIECES), count * _PIECES
+    return _losses(rate, sigma, interval).self_compose(count)
 
 
 @lru_cache(maxsize=16)

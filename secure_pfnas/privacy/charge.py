@@ -3,7 +3,9 @@
 Rules of this file:
     * An event has one canonical text, from which the same event is read back bit for bit.
     * Texts are never removed and never change meaning; an unknown one is refused.
-    * Every release says what it costs a training record and what it costs a validation record.
+    * Every release says what it costs a training record, a validation record, and the client as a
+      whole. A record's events compose over all releases; a client's over one mechanism's, because
+      noise that hides a record seldom hides a client.
 """
 
 from __future__ import annotations
@@ -30,10 +32,17 @@ class UnknownEventError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """The events one release is charged as: one for each kind of record it can touch."""
+    """The events one release is charged as: one for each unit it can touch.
+
+    Attributes:
+        train: What a training record pays, under add/remove of the record.
+        validation: What a validation record pays.
+        client: What the client pays, all its records replaced by an update of zeros.
+    """
 
     train: DpEvent
     validation: DpEvent
+    client: DpEvent = UNPROTECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +52,36 @@ class Budget:
     Attributes:
         train_epsilon: Limit for a training record.
         validation_epsilon: Limit for a validation record.
-        delta: The δ both are stated at.
+        delta: The δ all are stated at.
+        client_epsilon: Limit for the client as a whole, through the mechanism that asks.
     """
 
     train_epsilon: float
     validation_epsilon: float
     delta: float
+    client_epsilon: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """ε so far, for each kind of record; ``math.inf`` where nothing bounds it."""
+    """ε so far, for each unit; ``math.inf`` where nothing bounds it.
+
+    Attributes:
+        train_epsilon: Of a training record, through everything released.
+        validation_epsilon: Of a validation record, through everything released.
+        client_epsilon: Of the client as a whole, through one mechanism.
+    """
 
     train_epsilon: float
     validation_epsilon: float
+    client_epsilon: float = math.inf
 
     def within(self, budget: Budget) -> bool:
-        """Whether neither limit is passed."""
+        """Whether no limit is passed."""
         return (
             self.train_epsilon <= budget.train_epsilon
             and self.validation_epsilon <= budget.validation_epsilon
+            and self.client_epsilon <= budget.client_epsilon
         )
 
 

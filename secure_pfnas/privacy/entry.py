@@ -4,6 +4,7 @@ Rules of this file:
     * Every field is under the entry's hash, the hash of the entry before included: an edit breaks
       every later entry.
     * Integers, bytes and canonical texts only, so that an entry has one encoding.
+    * Entries from before there was a column for whole clients keep the hash they have.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import cast
 
 import msgpack
 
-from secure_pfnas.privacy.charge import Charge, from_text
+from secure_pfnas.privacy.charge import UNPROTECTED, Charge, from_text
 
 GENESIS = bytes(32)
 
@@ -45,6 +46,10 @@ class Entry:
             rounded up; None is ∞.
         validation_epsilon_micro: The same for a validation record.
         previous: Hash of the entry before, 32 bytes; zeros for the first.
+        client: Canonical text of the event the client as a whole pays; None in old entries, which
+            bound nothing.
+        client_epsilon_micro: ε of the client as a whole through this mechanism after this entry,
+            as the other two.
     """
 
     number: int
@@ -59,6 +64,8 @@ class Entry:
     train_epsilon_micro: int | None
     validation_epsilon_micro: int | None
     previous: bytes
+    client: str | None = None
+    client_epsilon_micro: int | None = None
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -68,7 +75,8 @@ class Entry:
     @property
     def charge(self) -> Charge:
         """What the release costs."""
-        return Charge(from_text(self.train), from_text(self.validation))
+        client = UNPROTECTED if self.client is None else from_text(self.client)
+        return Charge(from_text(self.train), from_text(self.validation), client)
 
     @property
     def hash(self) -> bytes:
@@ -85,5 +93,7 @@ class Entry:
             self.validation_epsilon_micro,
             self.previous,
         )
+        if self.client is not None:
+            fields = (*fields, self.client, self.client_epsilon_micro)
         packed = cast("bytes", msgpack.packb(fields, use_bin_type=True))
         return sha256(b"secure-pfnas/ledger\x1f" + packed).digest()

@@ -21,10 +21,11 @@ from dp_accounting import DpEvent
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.privacy.accountant import epsilon
-from secure_pfnas.privacy.charge import Budget, Charge, Spent, from_text, to_text
+from secure_pfnas.privacy.charge import UNPROTECTED, Budget, Charge, Spent, from_text, to_text
 from secure_pfnas.privacy.entry import GENESIS, Entry, State
 
 VALUE_LIMIT = 64 * 1024
+Events = Counter[DpEvent]
 _MICRO = 10**6
 
 
@@ -48,16 +49,20 @@ class Ledger:
         """Count a mechanism's releases, reserved ones included, over one or all federations."""
         return sum(
             e.mechanism == mechanism and federation in (None, e.federation)
-            for e in self._reservations()
+            for e in self.reservations()
         )
 
     def epsilon(self, delta: float) -> Spent:
-        """Return what every entry so far costs each kind of record, at ``delta``."""
-        return self._cost(delta, None)
+        """Return what every entry so far costs, at ``delta``; the client through anything."""
+        return self._cost(delta)
 
-    def would_exceed(self, charge: Charge, budget: Budget) -> bool:
+    def client_epsilon(self, mechanism: str, delta: float) -> float:
+        """Return what the client as a whole has paid through one mechanism, at ``delta``."""
+        return self._cost(delta, mechanism).client_epsilon
+
+    def would_exceed(self, mechanism: str, charge: Charge, budget: Budget) -> bool:
         """Whether one more release of this charge would pass the budget."""
-        return not self._cost(budget.delta, charge).within(budget)
+        return not self._cost(budget.delta, mechanism, charge).within(budget)
 
     def reserve(
         self, federation: str, round_: int, mechanism: str, charge: Charge, budget: Budget
@@ -72,16 +77,16 @@ class Ledger:
             Rejected: BUDGET_EXHAUSTED if it would pass the budget; POLICY_DOWNGRADE if the
                 federation charged this mechanism differently before.
         """
-        texts = to_text(charge.train), to_text(charge.validation)
-        for e in self._reservations():
+        texts = to_text(charge.train), to_text(charge.validation), to_text(charge.client)
+        for e in self.reservations():
             if (e.federation, e.mechanism) == (federation, mechanism):
-                if (e.train, e.validation) != texts:
+                if (e.train, e.validation, to_text(e.charge.client)) != texts:
                     raise Rejected(DropReason.POLICY_DOWNGRADE, f"{mechanism} changed its charge")
                 break
         existing = self.find(federation, round_, mechanism)
         if existing:
             return self, existing
-        cost = self._cost(budget.delta, charge)
+        cost = self._cost(budget.delta, mechanism, charge)
         if not cost.within(budget):
             raise Rejected(DropReason.BUDGET_EXHAUSTED, f"{mechanism} in round {round_}")
         entry = Entry(
@@ -97,6 +102,8 @@ class Ledger:
             train_epsilon_micro=_micro(cost.train_epsilon),
             validation_epsilon_micro=_micro(cost.validation_epsilon),
             previous=self.head,
+            client=texts[2],
+            client_epsilon_micro=_micro(cost.client_epsilon),
         )
         return self.extended(entry), entry
 
@@ -123,6 +130,7 @@ class Ledger:
         if len(value) > VALUE_LIMIT:
             raise ValueError(f"a value of {len(value)} bytes does not belong in a ledger")
         newest = self.entries[-1]
+        same = next(e for e in reversed(self.entries) if e.mechanism == mechanism)
         entry = replace(
             reserved,
             number=len(self.entries),
@@ -132,6 +140,7 @@ class Ledger:
             train_epsilon_micro=newest.train_epsilon_micro,
             validation_epsilon_micro=newest.validation_epsilon_micro,
             previous=self.head,
+            client_epsilon_micro=same.client_epsilon_micro,
         )
         return self.extended(entry), entry
 
@@ -145,20 +154,37 @@ class Ledger:
             raise ValueError(f"entry {entry.number} does not follow entry {len(self.entries) - 1}")
         return type(self)((*self.entries, entry))
 
-    def _reservations(self) -> list[Entry]:
-        return [e for e in self.entries if e.state is State.RESERVED]
+    def events(self, mechanism: str | None = None) -> tuple[Events, Events, Events]:
+        """Return what is charged to training records, validation records and the client.
 
-    def _cost(self, delta: float, extra: Charge | None) -> Spent:
-        charges = Counter((e.train, e.validation) for e in self._reservations())
+        Args:
+            mechanism: Which one's events the client's are; of all by default.
+        """
         train: Counter[DpEvent] = Counter()
         validation: Counter[DpEvent] = Counter()
-        for (train_text, validation_text), count in charges.items():
-            train[from_text(train_text)] += count
-            validation[from_text(validation_text)] += count
+        client: Counter[DpEvent] = Counter()
+        kinds = Counter((e.mechanism, e.train, e.validation, e.client) for e in self.reservations())
+        for (name, *texts), count in kinds.items():
+            own = [UNPROTECTED if text is None else from_text(text) for text in texts]
+            train[own[0]] += count
+            validation[own[1]] += count
+            if mechanism in (None, name):
+                client[own[2]] += count
+        return train, validation, client
+
+    def reservations(self) -> list[Entry]:
+        """Return what is spent, oldest first."""
+        return [e for e in self.entries if e.state is State.RESERVED]
+
+    def _cost(
+        self, delta: float, mechanism: str | None = None, extra: Charge | None = None
+    ) -> Spent:
+        train, validation, client = self.events(mechanism)
         if extra:
             train[extra.train] += 1
             validation[extra.validation] += 1
-        return Spent(epsilon(train, delta), epsilon(validation, delta))
+            client[extra.client] += 1
+        return Spent(epsilon(train, delta), epsilon(validation, delta), epsilon(client, delta))
 
 
 def _micro(value: float) -> int | None:

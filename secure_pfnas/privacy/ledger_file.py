@@ -25,7 +25,7 @@ from secure_pfnas.privacy.charge import UnknownEventError
 from secure_pfnas.privacy.entry import Entry, State
 from secure_pfnas.privacy.ledger import Ledger
 
-_VERSION = 1
+_VERSION = 2
 _OWNER_ONLY = 0o600
 _HEAD_LIMIT = 128
 _SCHEMA = """
@@ -43,10 +43,30 @@ CREATE TABLE IF NOT EXISTS entry (
     validation_epsilon_micro INTEGER,
     previous BLOB NOT NULL,
     hash BLOB NOT NULL,
+    client TEXT,
+    client_epsilon_micro INTEGER,
     UNIQUE (federation, round, mechanism, state)
 ) STRICT
 """
-_Stored = tuple[int, str, int, str, str, str, str, bytes, str, int | None, int | None, bytes, bytes]
+_ADDED = {"client": "TEXT", "client_epsilon_micro": "INTEGER"}
+"""Columns that version 1 had not; its entries keep their hashes without them."""
+_Stored = tuple[
+    int,
+    str,
+    int,
+    str,
+    str,
+    str,
+    str,
+    bytes,
+    str,
+    int | None,
+    int | None,
+    bytes,
+    bytes,
+    str | None,
+    int | None,
+]
 Row = dict[str, str | int | float | None]
 
 
@@ -74,6 +94,7 @@ class LedgerFile:
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.execute(_SCHEMA)
+                self._upgrade()
                 self._database.execute(f"PRAGMA user_version={_VERSION}")
             self.load()
         except UserError:
@@ -125,6 +146,8 @@ class LedgerFile:
             entry.validation_epsilon_micro,
             entry.previous,
             entry.hash,
+            entry.client,
+            entry.client_epsilon_micro,
         )
         with self._storage_faults():
             self._database.execute("BEGIN IMMEDIATE")
@@ -132,7 +155,7 @@ class LedgerFile:
                 if self._newest() != (entry.number, entry.hash):
                     self._check_follows(entry)
                     self._database.execute(
-                        "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         values,
                     )
                 self._database.execute("COMMIT")
@@ -147,7 +170,8 @@ class LedgerFile:
 
         Returns:
             One mapping an entry: ``number, federation, round, mechanism, state, train,
-            validation, bytes, delta, train_epsilon, validation_epsilon``; an infinite ε is None.
+            validation, client, bytes, delta, train_epsilon, validation_epsilon,
+            client_epsilon``; an infinite ε is None. A client's is through this mechanism alone.
         """
         return tuple(_row(entry) for entry in self.load().entries)
 
@@ -162,6 +186,13 @@ class LedgerFile:
             raise self._distrust("is gone, but its head file is not")
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY))
         self.path.chmod(_OWNER_ONLY)
+
+    def _upgrade(self) -> None:
+        """Give a version 1 ledger the columns it lacks."""
+        there = {row[1] for row in self._database.execute("PRAGMA table_info(entry)")}
+        for column, kind in _ADDED.items():
+            if column not in there:
+                self._database.execute(f"ALTER TABLE entry ADD COLUMN {column} {kind}")
 
     def _newest(self) -> tuple[int, bytes]:
         row: tuple[int, bytes] | None = self._database.execute(
@@ -198,7 +229,7 @@ class LedgerFile:
             raise self._distrust("has an unreadable head file") from error
 
     def _write_head(self, count: int, digest: bytes) -> None:
-        """Replace the head file as a whole and make the replacement durable."""
+        """Replace the head file as a whole: the old one or the new one, never a torn one."""
         temporary = self._head_path.with_name(self._head_path.name + ".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(os.open(temporary, flags, _OWNER_ONLY), "wb") as file:
@@ -206,6 +237,15 @@ class LedgerFile:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._head_path)
+        if not count:
+            self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        """Make the head file's first name durable.
+
+        Later replacements need not be: a power cut that brings an older head back leaves the
+        database ahead of it, as a crash between the two does.
+        """
         folder = os.open(self._head_path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -237,7 +277,7 @@ class LedgerFile:
 
 def _entry(row: _Stored) -> Entry:
     """Read one row; ValueError where it holds what no ledger would have written."""
-    entry = Entry(*row[:4], State(row[4]), *row[5:12])
+    entry = Entry(*row[:4], State(row[4]), *row[5:12], *row[13:])
     _ = entry.charge  # refuses an event nobody can account for
     if entry.hash != row[12]:
         raise ValueError("the row does not match its hash")
@@ -256,8 +296,10 @@ def _row(entry: Entry) -> Row:
         "state": entry.state.value,
         "train": entry.train,
         "validation": entry.validation,
+        "client": entry.client,
         "bytes": len(entry.value),
         "delta": float(entry.delta),
         "train_epsilon": plain(entry.train_epsilon_micro),
         "validation_epsilon": plain(entry.validation_epsilon_micro),
+        "client_epsilon": plain(entry.client_epsilon_micro),
     }

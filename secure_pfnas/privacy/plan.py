@@ -7,9 +7,12 @@ Rules of this file:
       only, because a reward measured on DP-SGD's weights is post-processing to it.
     * Without DP-SGD nothing bounds what a training record gives away, through the update or the
       reward: its ε is infinite, and says so.
+    * Noise on weights bounds what a client as a whole gives away through them; rewards are noised
+      for a record, and bound no client.
     * What cannot be met, or would drown in its own noise, is refused with the number that works.
 
-The unit is one record under add/remove adjacency.
+The unit is one record under add/remove adjacency; a client as a whole is a unit of its own, in a
+column of its own.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from secure_pfnas.privacy.charge import (
     sampled_gaussian,
 )
 from secure_pfnas.privacy.mechanisms.discrete_gaussian import DiscreteGaussianCount
+from secure_pfnas.privacy.weight_plan import WeightNoise, WeightPlan, plan_weights
 
 REWARD = "reward"
 UPDATE = "update"
@@ -102,6 +106,7 @@ class PrivacyPlan:
         delta: δ every ε is stated at.
         participations: The most rounds one client takes part in.
         warnings: One line each, for the user.
+        weights: None where weights carry no noise of their own.
     """
 
     reward: RewardPlan | None
@@ -109,6 +114,7 @@ class PrivacyPlan:
     delta: float
     participations: int
     warnings: tuple[str, ...] = ()
+    weights: WeightPlan | None = None
 
     @property
     def private(self) -> bool:
@@ -127,13 +133,19 @@ class PrivacyPlan:
                 validation=self.reward.event if self.reward else UNPROTECTED,
             )
         if mechanism == UPDATE:
+            noised = self.weights.record_event if self.weights else UNPROTECTED
             return Charge(
-                train=self.training.event if self.training else UNPROTECTED, validation=NOTHING
+                train=self.training.event if self.training else noised,
+                validation=NOTHING,
+                client=self.weights.event if self.weights else UNPROTECTED,
             )
         raise ValueError(f"no mechanism {mechanism!r}")
 
     def predicted(self, participations: int | None = None) -> Spent:
-        """Return a client's ε after so many participations; after all of them by default."""
+        """Return a client's ε after so many participations; after all of them by default.
+
+        The client as a whole is meant through its weights.
+        """
         count = self.participations if participations is None else participations
         charges = [self.charge(REWARD), self.charge(UPDATE)]
         return Spent(
@@ -143,12 +155,20 @@ class PrivacyPlan:
             validation_epsilon=epsilon(
                 [SelfComposedDpEvent(c.validation, count) for c in charges], self.delta
             ),
+            client_epsilon=epsilon(
+                [SelfComposedDpEvent(self.charge(UPDATE).client, count)], self.delta
+            ),
         )
 
-    def budget(self) -> Budget:
-        """Return the budget that this plan, carried out in full, exactly needs."""
+    def budget(self, mechanism: str | None = None) -> Budget:
+        """Return the budget that this plan, carried out in full, exactly needs.
+
+        Args:
+            mechanism: Whose budget; only that of ``UPDATE`` bounds the client as a whole.
+        """
         spent = self.predicted()
-        return Budget(spent.train_epsilon, spent.validation_epsilon, self.delta)
+        client = spent.client_epsilon if mechanism == UPDATE else math.inf
+        return Budget(spent.train_epsilon, spent.validation_epsilon, self.delta, client)
 
     def stamp(self) -> str:
         """Return the line that stands wherever results of this plan appear."""
@@ -160,9 +180,14 @@ class PrivacyPlan:
             if self.training
             else "training records no DP (ε = ∞), updates masked only"
         )
+        client = (
+            f"; whole clients ε ≤ {spent.client_epsilon:.3g} through weights, not through rewards"
+            if self.weights
+            else ""
+        )
         return (
             f"validation records ε ≤ {spent.validation_epsilon:.3g}; {train}; "
-            f"δ = {self.delta:.3g}; record-level, add/remove"
+            f"δ = {self.delta:.3g}; record-level, add/remove{client}"
         )
 
 
@@ -177,6 +202,7 @@ def plan(
     local_epochs: int,
     clip: float,
     delta: float | None = None,
+    weights: WeightNoise | None = None,
 ) -> PrivacyPlan:
     """Calibrate every noise of a federation.
 
@@ -189,7 +215,8 @@ def plan(
         batch_size: Expected DP-SGD batch.
         local_epochs: Passes over the training records a participation.
         clip: Per-example clipping norm.
-        delta: δ; min(10⁻⁵, 1/(10·n0)) by default.
+        delta: δ; min(10⁻⁵, 1/(10·n0)) by default, and always below 1/n0.
+        weights: The weights' noise; None adds none.
 
     Guarantees:
         ``predicted()`` of the plan is within the ε asked for.
@@ -201,8 +228,11 @@ def plan(
     if min(train_size, validation_size, participations, batch_size, local_epochs) < 1 or clip <= 0:
         raise ValueError("sizes, counts and the clipping norm are positive")
     delta = min(_LARGEST_DELTA, 1 / (10 * train_size)) if delta is None else delta
-    for name, wanted in (("reward", reward_epsilon), ("train", train_epsilon)):
-        _check_request(name, wanted, delta)
+    client_epsilon = weights.epsilon if weights else None
+    asked = (("reward", reward_epsilon), ("train", train_epsilon), ("client", client_epsilon))
+    check_delta(delta, train_size)
+    for name, wanted in asked:
+        _check_request(name, wanted)
     reward, training = None, None
     warnings: list[str] = []
     if reward_epsilon is None:
@@ -218,7 +248,13 @@ def plan(
         training = _plan_training(
             train_epsilon, delta, rate=rate, steps=steps, participations=participations, clip=clip
         )
-    return PrivacyPlan(reward, training, delta, participations, tuple(warnings))
+    noised = plan_weights(weights, delta, participations) if weights else None
+    if noised and noised.noise_to_clip > 1.0:
+        warnings.append(
+            f"noise on weights is {noised.noise_to_clip:.3g} times an update's bound in the mean "
+            "of the smallest sum: more contributors or a larger client ε would be needed to learn"
+        )
+    return PrivacyPlan(reward, training, delta, participations, tuple(warnings), noised)
 
 
 def _plan_reward(
@@ -256,9 +292,23 @@ def _plan_training(
     return TrainingPlan(sigma, rate, steps, clip)
 
 
-def _check_request(name: str, wanted: float | None, delta: float) -> None:
+def check_delta(delta: float, size: int) -> None:
+    """Refuse a δ that means nothing for ``size`` records.
+
+    Raises:
+        UserError: BUDGET, for a δ outside (0, 1) or not below 1/n.
+    """
     if not 0.0 < delta < 1.0:
         raise _refusal(f"δ = {delta} is not between 0 and 1", "leave δ out to have it derived")
+    if size > 1 and delta >= 1 / size:
+        raise _refusal(
+            f"δ = {delta:g} is not below 1/n = {1 / size:.3g}, for {size} records a client: it "
+            "would allow one of them to be published",
+            "set privacy.delta lower, or leave it out to have it derived",
+        )
+
+
+def _check_request(name: str, wanted: float | None) -> None:
     if wanted is not None and not 0.0 < wanted <= 1000.0:
         raise _refusal(
             f"{name} ε = {wanted} is not in (0, 1000]", f"set a positive {name} ε, or turn it off"

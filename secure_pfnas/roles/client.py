@@ -288,7 +288,11 @@ class Client:
             raise Rejected(DropReason.TRAINING_FAILED)
         number, random = current.number, self._randomness
         values = quantised(
-            self._federation, current.architecture, result.update, random(number, "rounding")
+            self._federation,
+            current.architecture,
+            result.update,
+            random(number, "rounding"),
+            random(number, "weight-noise"),
         )
         state, upload = current.state.upload(values, random(number, "masks"), self._lanes)
         encoded = upload.encode()

@@ -43,8 +43,9 @@ from secure_pfnas.nas.space import Architecture, SearchSpace
 from secure_pfnas.nas.spaces import make_space
 from secure_pfnas.nas.subnet import gather
 from secure_pfnas.nas.supernet import initial_vector
-from secure_pfnas.privacy.plan import PrivacyPlan, plan
+from secure_pfnas.privacy.plan import PrivacyPlan, check_delta, plan
 from secure_pfnas.privacy.quantize import Quantizer
+from secure_pfnas.roles.grid import check_room, grid, weight_noise
 from secure_pfnas.roles.limits import DeviceLimits
 from secure_pfnas.secagg.parameters import ClientPolicy, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
@@ -104,12 +105,13 @@ class Federation:
         space = make_space(settings.space.name, shape, settings.space.classes)
         strategy = _strategy(settings, space, unmasked=unmasked)
         DeviceLimits(settings, space).check()
+        layout = SlotLayout.derive(space, strategy.personal)
         # What the smallest device can keep, every device can: it samples the largest share.
-        _plan(settings, min(nominal_sizes(settings).values()))
+        _plan(settings, min(nominal_sizes(settings).values()), layout)
         terms = cls(
             settings=settings,
             space=space,
-            layout=SlotLayout.derive(space, strategy.personal),
+            layout=layout,
             strategy=strategy,
             nominal=common_size(settings),
         )
@@ -148,7 +150,7 @@ class Federation:
     @cached_property
     def plan(self) -> PrivacyPlan:
         """The frozen privacy parameters of a device of these sizes."""
-        return _plan(self.settings, self.nominal)
+        return _plan(self.settings, self.nominal, self.layout)
 
     @cached_property
     def _nominal(self) -> Mapping[str, Nominal]:
@@ -162,13 +164,9 @@ class Federation:
     @cached_property
     def quantizer(self) -> Quantizer:
         """Coding of one coordinate, proven not to overflow in a cohort's sum."""
-        secagg = self.settings.secagg
-        return Quantizer(
-            secagg.update_clip,
-            secagg.bits,
-            self.settings.federation.cohort,
-            ring_bits=secagg.ring_bits,
-        )
+        noise = self.plan.weights
+        margin = noise.mechanism.margin(self.settings.federation.cohort) if noise else 0
+        return grid(self.settings, margin)
 
     @cached_property
     def policy(self) -> ClientPolicy:
@@ -334,7 +332,7 @@ def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Stra
     return strategy
 
 
-def _plan(settings: Settings, nominal: Nominal) -> PrivacyPlan:
+def _plan(settings: Settings, nominal: Nominal, layout: SlotLayout) -> PrivacyPlan:
     """Plan for a device of these public sizes.
 
     δ is that of the largest device, and a reward's noise is everybody's: neither depends on how
@@ -345,7 +343,9 @@ def _plan(settings: Settings, nominal: Nominal) -> PrivacyPlan:
     privacy, training = settings.privacy, settings.training
     devices = nominal_sizes(settings).values()
     largest_train = max(size.train for size in (*devices, nominal))
-    return plan(
+    if privacy.delta:
+        check_delta(privacy.delta, largest_train)
+    made = plan(
         reward_epsilon=privacy.reward_epsilon if privacy.reward_noise else None,
         train_epsilon=privacy.train_epsilon if privacy.dp_sgd else None,
         train_size=nominal.train,
@@ -355,4 +355,8 @@ def _plan(settings: Settings, nominal: Nominal) -> PrivacyPlan:
         local_epochs=training.epochs,
         clip=privacy.per_example_clip,
         delta=privacy.delta or min(1e-5, 1 / (10 * largest_train)),
+        weights=weight_noise(settings, layout) if privacy.weight_noise else None,
     )
+    if made.weights:
+        check_room(settings, made.weights.mechanism.margin(settings.federation.cohort))
+    return made

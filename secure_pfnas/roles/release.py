@@ -1,7 +1,8 @@
 """What leaves a device: the only two functions that turn data into something to send.
 
 Rules of this file:
-    * An update is clipped as a whole, then quantised; it leaves only inside a mask.
+    * An update is clipped as a whole, quantised, and noised where the plan says so; it leaves only
+      inside a mask.
     * A reward is one integer count with discrete Gaussian noise, reserved in the ledger before
       training and stored there before it is sent. A retry is given the stored value.
 """
@@ -28,14 +29,24 @@ def quantised(
     architecture: Architecture,
     update: NDArray[np.float32],
     random: RandomBytes,
+    noise: RandomBytes,
 ) -> dict[int, NDArray[np.uint32]]:
-    """Return an update's ring elements per shared slot, clipped as a whole.
+    """Return an update's ring elements per shared slot, clipped and noised as a whole.
+
+    Args:
+        federation: The terms.
+        architecture: Whose shared slots the update is of.
+        update: float32, packed in ascending slot order.
+        random: Rounds to the grid.
+        noise: This client's share of the weights' noise, where there is any.
 
     Raises:
         Rejected: NOT_FINITE, for an update with a NaN or an infinity.
     """
     clipped = clip(update, federation.settings.secagg.update_clip)
     codes = federation.quantizer.encode(clipped.vector, random)
+    if federation.plan.weights is not None:
+        codes = federation.plan.weights.mechanism.release(codes, noise)
     slots = federation.layout.shared(architecture)
     views: dict[int, NDArray[np.uint32]] = {}
     start = 0
@@ -57,11 +68,10 @@ def reserve(
     Raises:
         Rejected: BUDGET_EXHAUSTED, where the device's budget does not bear the round.
     """
-    budget = federation.plan.budget()
     entries: list[Entry] = []
     for mechanism in (UPDATE, REWARD):
         before = ledger
-        charge = federation.plan.charge(mechanism)
+        charge, budget = federation.plan.charge(mechanism), federation.plan.budget(mechanism)
         ledger, entry = before.reserve(federation.name, round_number, mechanism, charge, budget)
         if ledger is not before:
             entries.append(entry)

@@ -30,6 +30,8 @@ MODULES = {
     "memory": ("server_memory_100x10m", "client_memory_10m"),
     "prg_limit": ("mask_vs_prg_limit", "mask_vs_gcm_limit"),
     "privacy_tax": ("privacy_tax",),
+    "accounting": ("joint_query_10000", "joint_query_10000_coarse", "ledger_spend"),
+    "noise_sampler": ("noise_sampler_vs_opendp",),
     "paper_size": ("paper_size",),
 }
 

@@ -1,9 +1,11 @@
+import csv
 import json
 import sqlite3
 
 import pytest
 
 from secure_pfnas.errors import ExitCode
+from secure_pfnas.privacy import second_opinion
 from secure_pfnas.runtime import observe
 
 
@@ -75,6 +77,50 @@ def test_a_devices_budget_is_shown_and_verified(call, finished):
     shown = call("budget", "show", finished / "devices" / "dev-000").out
     assert "training ε ∞" in shown
     assert "chain verified" in shown
+
+
+def test_a_devices_budget_is_reckoned_again_by_two_other_accountants(call, finished):
+    said = call("budget", "verify", finished / "devices" / "dev-000", "--json")
+    answer = json.loads(said.out)
+    assert said.code == 0
+    assert answer["verified"]
+    units = {unit["unit"]: unit for unit in answer["units"]}
+    assert set(units) == {
+        "validation record",
+        "training record",
+        "client through reward",
+        "client through update",
+    }
+    reward = units["validation record"]
+    assert reward["stated"] == pytest.approx(reward["prv"], abs=1e-3 * max(1, reward["stated"]))
+    assert reward["rdp"] >= reward["pld"]
+    assert units["training record"]["pld"] is None
+    shown = call("budget", "verify", finished / "devices" / "dev-000").out
+    assert "every accountant agrees" in shown
+
+
+def test_accountants_that_disagree_are_a_finding(call, finished, monkeypatch):
+    monkeypatch.setattr(second_opinion, "rdp_epsilon", lambda events, delta: 0.1)
+    said = call("budget", "verify", finished / "devices" / "dev-000")
+    assert said.code == ExitCode.FINDING
+    assert "FAIL validation record" in said.out
+    assert "DISAGREE" in said.out
+
+
+def test_a_devices_budget_is_exported(call, finished, tmp_path):
+    device = finished / "devices" / "dev-000"
+    shown = json.loads(call("budget", "show", device, "--json").out)["entries"]
+    assert json.loads(call("budget", "export", device, "--json").out) == shown
+    assert call("budget", "export", device, "--out", tmp_path / "a.json").code == 0
+    assert json.loads((tmp_path / "a.json").read_text()) == shown
+    assert call("budget", "export", device, "--out", tmp_path / "a.csv").code == 0
+    assert (tmp_path / "a.csv").read_text() == call("budget", "export", device).out
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert len(rows) == len(shown)
+    assert {row["train_epsilon"] for row in rows} == {"inf"}
+    assert "value" not in rows[0]
+    said = call("budget", "export", device, "--out", tmp_path / "a.xlsx")
+    assert said.code == ExitCode.USAGE
 
 
 def test_a_finished_run_is_resumed_to_the_same_summary(call, finished):

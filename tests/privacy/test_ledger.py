@@ -64,12 +64,12 @@ def test_a_retry_after_a_crash_spends_nothing_more():
 def test_the_plans_budget_is_enough_for_exactly_its_participations(three_rounds):
     ledger, budget, charge = Ledger(), three_rounds.budget(), three_rounds.charge(REWARD)
     for round_ in (3, 7, 11):
-        assert not ledger.would_exceed(charge, budget)
+        assert not ledger.would_exceed(REWARD, charge, budget)
         ledger, entry = reserve(ledger, round_, charge=charge, budget=budget)
     assert entry.validation_epsilon_micro == pytest.approx(
         three_rounds.predicted(3).validation_epsilon * 1e6, abs=1
     )
-    assert ledger.would_exceed(charge, budget)
+    assert ledger.would_exceed(REWARD, charge, budget)
     with pytest.raises(Rejected) as refused:
         reserve(ledger, 12, charge=charge, budget=budget)
     assert refused.value.reason is DropReason.BUDGET_EXHAUSTED
@@ -94,6 +94,28 @@ def test_a_federation_cannot_change_its_charge_midway():
     assert refused.value.reason is DropReason.POLICY_DOWNGRADE
     reserve(ledger, 2, charge=weaker, federation="another")
     reserve(ledger, 2, charge=weaker, mechanism=UPDATE)
+
+
+def test_a_client_as_a_whole_pays_through_each_mechanism_by_itself():
+    hidden = Charge(NOTHING, NOTHING, GaussianDpEvent(4.0))
+    ledger, reward = reserve(Ledger(), 1)
+    ledger, first = reserve(ledger, 1, mechanism=UPDATE, charge=hidden)
+    ledger, _ = reserve(ledger, 2, mechanism=UPDATE, charge=hidden)
+    two = epsilon([GaussianDpEvent(4.0)] * 2, 1e-5)
+    assert ledger.client_epsilon(UPDATE, 1e-5) == two
+    assert ledger.client_epsilon(REWARD, 1e-5) == math.inf
+    assert reward.client_epsilon_micro is None
+    assert first.client_epsilon_micro < two * 1e6
+    _, released = ledger.release("fed", 1, UPDATE, b"x")
+    assert released.client_epsilon_micro == pytest.approx(two * 1e6, abs=1)
+    tight = Budget(math.inf, math.inf, 1e-5, client_epsilon=two)
+    with pytest.raises(Rejected) as refused:
+        reserve(ledger, 3, mechanism=UPDATE, charge=hidden, budget=tight)
+    assert refused.value.reason is DropReason.BUDGET_EXHAUSTED
+    weaker = replace(hidden, client=GaussianDpEvent(2.0))
+    with pytest.raises(Rejected) as refused:
+        reserve(ledger, 3, mechanism=UPDATE, charge=weaker)
+    assert refused.value.reason is DropReason.POLICY_DOWNGRADE
 
 
 def test_without_dp_sgd_one_release_makes_training_records_infinite():
@@ -147,6 +169,9 @@ def test_an_entry_only_follows_the_head_it_was_made_for():
         {"train_epsilon_micro": None},
         {"validation_epsilon_micro": 0},
         {"previous": b"\1" * 32},
+        {"client": "none"},
+        {"client": None},
+        {"client_epsilon_micro": 0},
     ],
 )
 def test_every_field_is_under_the_hash(change):

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -190,6 +191,28 @@ def test_a_locked_ledger_is_a_storage_fault(path, spend):
         assert refused.value.code is ExitCode.STORAGE
         assert "locked" in refused.value.what
         assert spend(file, 1).spent(REWARD) == 1
+
+
+def test_a_ledger_from_before_whole_clients_had_a_column_is_read_and_continued(path, spend):
+    with LedgerFile(path) as file:
+        ledger = spend(file, 1)
+    old = Ledger()
+    for entry in ledger.entries:
+        old = old.extended(
+            replace(entry, client=None, client_epsilon_micro=None, previous=old.head)
+        )
+    with LedgerFile(path.with_name("old.sqlite")) as file:
+        for entry in old.entries:
+            file.append(entry)
+    old_path = path.with_name("old.sqlite")
+    for column in ("client", "client_epsilon_micro"):
+        edit(old_path, f"ALTER TABLE entry DROP COLUMN {column}")
+    with LedgerFile(old_path) as file:
+        assert file.load() == old
+        assert spend(file, 2).entries[-1].client == "unprotected"
+        assert file.load().client_epsilon(REWARD, 1e-5) == float("inf")
+    edit(old_path, "UPDATE entry SET client = 'none' WHERE number = 0")
+    assert refusal(old_path).code is ExitCode.BUDGET
 
 
 def test_a_full_disk_is_a_storage_fault_and_half_an_entry_is_none(path, spend):

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 from dp_accounting import DpEvent
+from numpy.typing import NDArray
 
 from secure_pfnas.wire.randomness import RandomBytes
 
 
 class Mechanism(Protocol):
-    """One integer statistic in, one noised integer out."""
+    """What plans, ledgers and reports know of a mechanism."""
 
     @property
     def name(self) -> str:
@@ -25,7 +27,7 @@ class Mechanism(Protocol):
 
     @property
     def sensitivity(self) -> int:
-        """By how much one record, added or removed, can move the statistic."""
+        """By how much one unit can move the statistic, in L2 where it is a vector."""
         ...
 
     @property
@@ -33,6 +35,18 @@ class Mechanism(Protocol):
         """What one release is charged as."""
         ...
 
+
+class CountMechanism(Mechanism, Protocol):
+    """One integer statistic in, one noised integer out."""
+
     def release(self, count: int, random: RandomBytes) -> int:
         """Return ``count`` with fresh noise."""
+        ...
+
+
+class VectorMechanism(Mechanism, Protocol):
+    """A vector of ring elements in, one client's noised share of a sum out."""
+
+    def release(self, codes: NDArray[np.uint32], random: RandomBytes) -> NDArray[np.uint32]:
+        """Return ``codes`` with fresh noise, modulo 2³²."""
         ...
