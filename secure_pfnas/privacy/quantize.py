@@ -21,6 +21,8 @@ from secure_pfnas.wire.randomness import RandomBytes
 
 BITS = (16, 20, 24)
 RING_BITS = (24, 32)
+MODULUS = 2**32
+"""Of the wider ring, in which words are kept whatever ring they are in."""
 _FRACTION = 24
 _BLOCK = 16384  # coordinates at a time: the working set stays in the cache
 
