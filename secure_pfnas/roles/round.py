@@ -102,11 +102,14 @@ class Round:
             The noised count, where this is a member's first report.
 
         Raises:
-            Rejected: WRONG_STATE, and whatever secure aggregation refuses.
+            Rejected: WRONG_STATE, OVERSIZED for more than the roster lets a member upload, and
+                whatever secure aggregation refuses.
         """
         first = None
         match self.state, message:
             case Collecting() as collecting, Report() as report:
+                if len(report.upload) > collecting.upload_limit(name):
+                    raise Rejected(DropReason.OVERSIZED, "upload", peer=name)
                 self.state = collecting.receive(name, Upload.decode(report.upload))
                 if name not in self.noised:
                     first = self.noised[name] = report.noised_correct
