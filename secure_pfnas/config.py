@@ -260,6 +260,10 @@ class SecureAggregationSettings(Section):
         default="aes-256-ctr",
         description="how masks are made; chacha20 for devices without AES instructions",
     )
+    weights: Literal["uniform", "size_bucket"] = Field(
+        default="uniform",
+        description="size_bucket: 1, 1/2, 1/4, 1/8 or 1/16, by a device's public nominal size",
+    )
     prekeys: int = Field(
         default=32, ge=1, le=1000, description="single-use keys a device sends at once"
     )

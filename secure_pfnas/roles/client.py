@@ -42,6 +42,7 @@ from secure_pfnas.roles.events import (
     TimerFired,
 )
 from secure_pfnas.roles.federation import Federation, Randomness
+from secure_pfnas.roles.grid import MICRO
 from secure_pfnas.roles.keyring import Keyring
 from secure_pfnas.roles.messages import FROM_SERVER, Done, Farewell, Hello, Refusal, Report, Task
 from secure_pfnas.roles.records import (
@@ -87,6 +88,7 @@ class _Round:
     rid: bytes
     architecture: Architecture
     server_seal_public: bytes
+    norm: float
     state: ClientRound
     reported: bool = False
 
@@ -121,6 +123,7 @@ class Client:
     ) -> None:
         self._federation = federation = federation.seen_by(endpoint.name)
         self._device_class: DeviceClass = federation.device_class(endpoint.name)
+        self._weight = federation.weight(endpoint.name)
         self._endpoint = endpoint
         self._server = server
         self._randomness = randomness
@@ -220,6 +223,8 @@ class Client:
         own = next((m for m in roster.members if m.cid == self._endpoint.name), None)
         if own is None:
             raise Rejected(DropReason.UNKNOWN_MEMBER, "not in the roster")
+        if own.weight != self._weight:
+            raise Rejected(DropReason.POLICY_DOWNGRADE, "another weight than the device's own")
         state = join(
             roster,
             cid=self._endpoint.name,
@@ -240,7 +245,12 @@ class Client:
         ledger, entries = reserve(self._federation, self._ledger, roster.round)
         self._ledger = ledger
         self._round = _Round(
-            roster.round, rid(roster), task.architecture, roster.server_seal_public, state
+            roster.round,
+            rid(roster),
+            task.architecture,
+            roster.server_seal_public,
+            roster.clip_micro / MICRO,
+            state,
         )
         work = self._federation.job(
             roster.round, task.architecture, weights, self._personal, self._randomness
@@ -293,6 +303,8 @@ class Client:
             result.update,
             random(number, "rounding"),
             random(number, "weight-noise"),
+            norm=current.norm,
+            weight=self._weight,
         )
         state, upload = current.state.upload(values, random(number, "masks"), self._lanes)
         encoded = upload.encode()

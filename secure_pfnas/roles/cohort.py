@@ -154,4 +154,5 @@ def _member(
         certificate=device.certificate,
         prekey=device.take_prekey(),
         slots=federation.layout.shared(architecture),
+        weight=federation.weight(name),
     )

@@ -45,12 +45,11 @@ from secure_pfnas.nas.subnet import gather
 from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.privacy.plan import PrivacyPlan, check_delta, plan
 from secure_pfnas.privacy.quantize import Quantizer
-from secure_pfnas.roles.grid import check_room, grid, weight_noise
+from secure_pfnas.roles.grid import MICRO, check_room, grid, weight_noise
 from secure_pfnas.roles.limits import DeviceLimits
-from secure_pfnas.secagg.parameters import ClientPolicy, Suite
+from secure_pfnas.roles.weights import size_bucket
+from secure_pfnas.secagg.parameters import WEIGHT_ONE, ClientPolicy, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
-
-MICRO = 1_000_000
 
 Randomness = Callable[[int, str], RandomBytes]
 """``randomness(round, purpose)`` returns the random bytes of one purpose in one round."""
@@ -232,6 +231,13 @@ class Federation:
                 float(reward.sigma) if reward else 0.0, typical_validation(self.settings)
             ),
         )
+
+    def weight(self, name: str) -> int:
+        """Return how much a device counts in sums, in sixteenths; public."""
+        if self.settings.secagg.weights == "uniform":
+            return WEIGHT_ONE
+        size = self._nominal.get(name, common_size(self.settings)).train
+        return size_bucket(size, max(nominal.train for nominal in self._nominal.values()))
 
     def validation_size(self, name: str) -> int:
         """Return the public number of validation examples of a device."""

@@ -13,6 +13,8 @@ from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.privacy.weight_plan import WeightNoise
 
+MICRO = 1_000_000
+
 
 def weight_noise(settings: Settings, layout: SlotLayout) -> WeightNoise:
     """Say what noise on weights has to hide, and behind whom.
@@ -39,7 +41,7 @@ def grid(settings: Settings, margin: int) -> Quantizer:
     """Return the coding of one coordinate; sums of a cohort have ``margin`` codes to spare."""
     secagg = settings.secagg
     return Quantizer(
-        secagg.update_clip,
+        round(secagg.update_clip * MICRO) / MICRO,  # as a roster states it
         secagg.bits,
         settings.federation.cohort,
         margin,

@@ -1,14 +1,15 @@
 """What leaves a device: the only two functions that turn data into something to send.
 
 Rules of this file:
-    * An update is clipped as a whole, quantised, and noised where the plan says so; it leaves only
-      inside a mask.
+    * An update is clipped as a whole, weighted, quantised, and noised where the plan says so; it
+      leaves only inside a mask.
     * A reward is one integer count with discrete Gaussian noise, reserved in the ledger before
       training and stored there before it is sent. A retry is given the stored value.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -19,6 +20,7 @@ from secure_pfnas.privacy.clipping import clip
 from secure_pfnas.privacy.ledger import Entry, Ledger, State
 from secure_pfnas.privacy.plan import REWARD, UPDATE
 from secure_pfnas.roles.federation import Federation
+from secure_pfnas.roles.weights import weighted
 from secure_pfnas.wire.randomness import RandomBytes
 
 _COUNT_BYTES = 8
@@ -30,21 +32,27 @@ def quantised(
     update: NDArray[np.float32],
     random: RandomBytes,
     noise: RandomBytes,
+    *,
+    norm: float,
+    weight: int,
 ) -> dict[int, NDArray[np.uint32]]:
-    """Return an update's ring elements per shared slot, clipped and noised as a whole.
+    """Return an update's ring elements per shared slot, clipped, weighted and noised as a whole.
 
     Args:
-        federation: The terms.
+        federation: The device's terms.
         architecture: Whose shared slots the update is of.
         update: float32, packed in ascending slot order.
         random: Rounds to the grid.
         noise: This client's share of the weights' noise, where there is any.
+        norm: The round's L2 clipping norm, which bounds each coordinate: what the device pins,
+            or less.
+        weight: The device's own, in sixteenths.
 
     Raises:
         Rejected: NOT_FINITE, for an update with a NaN or an infinity.
     """
-    clipped = clip(update, federation.settings.secagg.update_clip)
-    codes = federation.quantizer.encode(clipped.vector, random)
+    clipped = weighted(clip(update, norm).vector, weight)
+    codes = replace(federation.quantizer, bound=norm).encode(clipped, random)
     if federation.plan.weights is not None:
         codes = federation.plan.weights.mechanism.release(codes, noise)
     slots = federation.layout.shared(architecture)

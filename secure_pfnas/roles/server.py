@@ -52,6 +52,7 @@ from secure_pfnas.roles.records import (
 )
 from secure_pfnas.roles.registry import Registry
 from secure_pfnas.roles.round import Ask, Phase, Round
+from secure_pfnas.roles.weights import per_member
 from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.server import Aborted, Collecting
 from secure_pfnas.secagg.unmask import Unmasked
@@ -374,11 +375,12 @@ class Server:
         return self._hurry(now_ms) if self._round.pending else self._advance(now_ms)
 
     def _complete(self, current: Round, opened: Unmasked, now_ms: int) -> list[Effect]:
-        quantizer = self._federation.quantizer
-        sums = {
-            slot: SlotSum(quantizer.decode_sum(part.total, part.contributors), part.contributors)
-            for slot, part in opened.sums.items()
-        }
+        quantizer, roster = self._federation.quantizer, current.cohort.roster
+        sums: dict[int, SlotSum] = {}
+        for slot, part in opened.sums.items():
+            total = quantizer.decode_sum(part.total, part.contributors)
+            total = per_member(total, roster, slot, opened.survivors)
+            sums[slot] = SlotSum(total, part.contributors)
         self._vector = self._federation.strategy.apply(
             self._federation.layout, self._vector, sums, len(opened.survivors)
         )

@@ -25,7 +25,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from secure_pfnas.secagg.parameters import COMMITTEE_MAX, ClientPolicy, Scheme, Suite
+from secure_pfnas.secagg.parameters import COMMITTEE_MAX, WEIGHT_ONE, ClientPolicy, Scheme, Suite
 from secure_pfnas.wire.codec import KIB, MIB, Message
 from secure_pfnas.wire.identity import NAME_PATTERN
 
@@ -65,12 +65,16 @@ class PublicPrekey(Message):
 
 
 class Member(Message):
-    """One device of the round: who it is, which keys it uses, which shared slots it trains."""
+    """One device of the round: who it is, which keys it uses, which shared slots it trains.
+
+    ``weight`` is public, in sixteenths; the device applies it, and refuses any but its own.
+    """
 
     cid: Cid
     certificate: Annotated[bytes, Field(max_length=2 * KIB)]
     prekey: PublicPrekey
     slots: SlotIds
+    weight: Annotated[int, Field(ge=1, le=WEIGHT_ONE)] = WEIGHT_ONE
 
 
 class Roster(Message):

@@ -20,6 +20,8 @@ GROUP_MAX = 64
 """The most members of a slot that all mask each other; larger slots have a sparse graph."""
 RING_BITS = (24, 32)
 """The rings Z_2**b that sums are made in: three bytes a value on the wire, or four."""
+WEIGHT_ONE = 16
+"""A member's weight in sixteenths: what it adds to a sum is that share of its values."""
 
 
 class Suite(StrEnum):

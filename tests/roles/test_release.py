@@ -61,13 +61,13 @@ def test_an_update_is_clipped_as_a_whole_before_it_is_coded():
     terms = federation()
     slots = terms.layout.shared(ARCHITECTURE)
     update = np.full(terms.layout.size(slots), 50, np.float32)
-    codes = quantised(terms, ARCHITECTURE, update, os.urandom, os.urandom)
+    codes = quantised(terms, ARCHITECTURE, update, os.urandom, os.urandom, norm=4.0, weight=16)
     assert tuple(codes) == slots
     values = [terms.quantizer.decode_sum(codes[slot], 1) for slot in slots]
     norm = float(np.linalg.norm(np.concatenate(values)))
     assert norm == pytest.approx(terms.settings.secagg.update_clip, rel=1e-3)
     with pytest.raises(Rejected):
-        quantised(terms, ARCHITECTURE, update * np.nan, os.urandom, os.urandom)
+        quantised(terms, ARCHITECTURE, update * np.nan, os.urandom, os.urandom, norm=4.0, weight=16)
 
 
 def test_a_federation_needs_to_know_its_images():

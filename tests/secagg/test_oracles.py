@@ -16,7 +16,7 @@ import pytest
 
 from secure_pfnas.audit.statistics import FALSE_ALARM, linear_complexity, looks_uniform
 from secure_pfnas.errors import AbortReason, Complete, DropReason, Rejected
-from secure_pfnas.privacy.quantize import BITS, MODULUS, Quantizer
+from secure_pfnas.privacy.quantize import BITS, Quantizer
 from secure_pfnas.roles.messages import FROM_DEVICE, Report
 from secure_pfnas.roles.records import RoundJoined, SurvivorsSigned
 from secure_pfnas.runtime.device_store import DeviceStore
@@ -47,6 +47,7 @@ from tests.simulation.village import Books, Village, federation
 from tests.wire.conftest import Town
 
 AES = Suite.AES_256_CTR
+MODULUS = 2**32
 WIDE = dict.fromkeys(names(9), (0, 1))
 SIZES = {0: 40, 1: 7}
 
