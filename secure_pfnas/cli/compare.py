@@ -41,6 +41,12 @@ def compare(
     against: Annotated[
         str, typer.Option("--against", metavar="LABEL", help="Whom to compare with; the first.")
     ] = "",
+    target: Annotated[
+        float,
+        typer.Option(
+            "--target", min=0, max=1, help="Also say what it took to reach this test accuracy."
+        ),
+    ] = 0.0,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where cells and results are kept.")
     ] = Path("runs/comparison"),
@@ -65,6 +71,6 @@ def compare(
     run_cells(cells, out, workers=workers, resume=resume, tell=tell)
     order = {(cell.method, cell.seed): number for number, cell in enumerate(cells)}
     results.sort(key=lambda one: order[str(one["method"]), int(str(one["seed"]))])
-    report = write_report(out, results, against or chosen[0].label)
+    report = write_report(out, results, against or chosen[0].label, target)
     answer(report, lambda screen: show_comparison(screen, report), as_json=as_json)
     return ExitCode.ABORTED if report["failed"] else ExitCode.OK

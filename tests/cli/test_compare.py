@@ -9,7 +9,7 @@ def test_a_comparison_is_a_table_a_file_and_a_figure(call, tmp_path, small):
     out = tmp_path / "comparison"
     words = (
         "compare", "--methods", "mine=local", "--seeds", "3", *small, "--set",
-        "federation.rounds=1", "--out", out,
+        "federation.rounds=1", "--out", out, "--target", "0.01",
     )  # fmt: skip
     said = call(*words)
     assert said.code == 0, said.err
@@ -18,6 +18,7 @@ def test_a_comparison_is_a_table_a_file_and_a_figure(call, tmp_path, small):
     report = json.loads((out / "comparison.json").read_text())
     assert [row["method"] for row in report["methods"]] == ["mine"]
     assert report["failed"] == []
+    assert "mine reached 0.01 after 1.0 rounds" in said.out
     assert b"NON-PRIVATE" in (out / "comparison.svg").read_bytes()
     again = call(*words, "--resume", "--json")
     assert json.loads(again.out) == report

@@ -9,10 +9,11 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from secure_pfnas.agents.limits import WithinLimits
+from secure_pfnas.agents.reward import MACS_PER_SECOND
 from secure_pfnas.learning.budget import local_macs
 from secure_pfnas.learning.jobs import ClientData, TrainingJob
 from secure_pfnas.learning.trainer import count, train
@@ -69,7 +70,10 @@ def deployed(
 
 
 def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> list[Row]:
-    """Return each round's local steps and multiply-accumulates, and the mean test accuracy.
+    """Return each round's local steps, multiply-accumulates and time, and mean test accuracy.
+
+    The time is modelled, not measured: the slowest device's multiply-accumulates over the public
+    throughput of its class.
 
     Args:
         federation: The run's terms.
@@ -77,25 +81,33 @@ def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> lis
         sizes: Every device's number of training examples.
     """
     epochs, phases = federation.settings.training.epochs, federation.strategy.phases
-    rounds: dict[int, Row] = {}
+    rounds: dict[int, _Spent] = {}
     for device in observe.device_folders(folder):
+        throughput = MACS_PER_SECOND[federation.device_class(device.name)]
         for line in observe.metrics(device):
             number, steps, choices = line["round"], line["steps"], line["architecture"]
             assert isinstance(number, int)
             assert isinstance(steps, int)
             assert isinstance(choices, list)
             shown = epochs * sizes[device.name]
-            row = rounds.setdefault(number, {"round": number, "steps": 0, "macs": 0})
             macs = local_macs(federation.space, tuple(choices), phases, shown)
-            row |= {"steps": _number(row["steps"]) + steps, "macs": _number(row["macs"]) + macs}
-    for number, accuracy in observe.accuracy(observe.device_folders(folder)).items():
-        rounds[number]["test"] = accuracy
-    return [rounds[number] for number in sorted(rounds)]
+            spent = rounds.setdefault(number, _Spent())
+            spent.steps, spent.macs = spent.steps + steps, spent.macs + macs
+            spent.device_s = max(spent.device_s, macs / throughput)
+    accuracy = observe.accuracy(observe.device_folders(folder))
+    return [
+        {"round": number, **asdict(rounds[number]), "test": accuracy[number]}
+        for number in sorted(rounds)
+    ]
 
 
-def _number(value: object) -> int:
-    assert isinstance(value, int)
-    return value
+@dataclass(slots=True)
+class _Spent:
+    """What a round cost all devices, and the slowest one in seconds."""
+
+    steps: int = 0
+    macs: int = 0
+    device_s: float = 0.0
 
 
 def _job(

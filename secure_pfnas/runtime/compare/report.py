@@ -17,15 +17,18 @@ from secure_pfnas.runtime.compare.statistics import summary
 from secure_pfnas.runtime.files import write_atomically
 
 
-def write_report(out: Path, results: Sequence[Result], against: str) -> dict[str, object]:
+def write_report(
+    out: Path, results: Sequence[Result], against: str, target: float = 0.0
+) -> dict[str, object]:
     """Write the files and return what the first one holds.
 
     Args:
         out: The comparison's folder.
         results: Of every cell, failed ones too.
         against: The method that the table compares the others with.
+        target: As ``statistics.summary``.
     """
-    rows = summary(results)
+    rows = summary(results, target)
     files = {"json": out / "comparison.json", "figure": out / "comparison.svg"}
     facts = next((one.get("data") for one in results if one["status"] == COMPLETE), None)
     report: dict[str, object] = {

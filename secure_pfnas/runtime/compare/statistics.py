@@ -49,11 +49,12 @@ def worst_decile(values: Sequence[float] | Values) -> float:
     return float(np.mean(np.sort(values)[:count]))
 
 
-def summary(results: Sequence[Result]) -> list[Table]:
+def summary(results: Sequence[Result], target: float = 0.0) -> list[Table]:
     """Return a row a method, in the order of the results.
 
     Args:
         results: The cells that are complete; others are left out.
+        target: A test accuracy in training, to be reached as cheaply as possible; 0 for none.
     """
     complete = [result for result in results if result["status"] == COMPLETE]
     methods = list(dict.fromkeys(cast("str", result["method"]) for result in complete))
@@ -74,6 +75,9 @@ def summary(results: Sequence[Result]) -> list[Table]:
                 if other != method
             },
             "at_equal_macs": _at_equal_macs(method, by, methods, seeds),
+            "to_target": _to_target(
+                [by[method, seed] for seed in seeds if (method, seed) in by], target
+            ),
         }
         for method in methods
     ]
@@ -169,6 +173,23 @@ def _accuracy_within(result: Result, budget: int) -> float:
             break
         accuracy = row["test"]
     return accuracy
+
+
+def _to_target(results: Sequence[Result], target: float) -> Table | None:
+    """Return what it took to reach the target first; ``None`` where a seed never did."""
+    if not target:
+        return None
+    spent: list[Values] = []
+    for result in results:
+        rounds = cast("list[Mapping[str, float]]", result["rounds"])
+        reached = next((i for i, row in enumerate(rounds) if row["test"] >= target), None)
+        if reached is None:
+            return None
+        done = rounds[: reached + 1]
+        sums = [sum(row[key] for row in done) for key in ("macs", "device_s")]
+        spent.append(np.array([reached + 1, *sums]))
+    count, macs, device_s = np.mean(spent, axis=0).tolist()
+    return {"accuracy": target, "rounds": count, "macs": macs, "device_s": device_s}
 
 
 def _mean(results: Sequence[Result], key: str) -> float:

@@ -101,6 +101,13 @@ def test_babu_is_tuned_as_a_whole_and_its_head_is_nobodys_until_then(played):
         assert np.array_equal(store.memory().personal, terms.initial_personal)
 
 
+def test_a_rounds_time_is_its_slowest_devices(played):
+    _, result = played["local"]
+    client = max(result["clients"].values(), key=lambda known: known["train_size"])
+    macs = 3 * client["macs"] * client["train_size"]
+    assert [row["device_s"] for row in result["rounds"]] == [macs / 1e9] * 2
+
+
 def test_local_training_sends_no_parameters(played):
     assert played["local"][1]["bytes_up"] < 0.3 * played["fedbabu"][1]["bytes_up"]
     assert played["local"][1]["macs"] == played["fedbabu"][1]["macs"]

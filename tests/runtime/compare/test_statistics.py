@@ -21,7 +21,7 @@ def cell(method, seed, after, *, macs=(10, 10, 10), tests=(0.2, 0.4, 0.6), statu
         for name, value in zip(CLIENTS, after, strict=True)
     }
     rounds = [
-        {"round": i, "steps": 5, "macs": m, "test": t}
+        {"round": i, "steps": 5, "macs": m, "device_s": m / 2, "test": t}
         for i, (m, t) in enumerate(zip(macs, tests, strict=True), 1)
     ]
     return {
@@ -86,6 +86,15 @@ def test_at_equal_macs_the_costly_method_is_stopped_where_the_cheap_one_ends():
     rows = {row["method"]: row for row in summary([cheap, costly])}
     assert rows["cheap"]["at_equal_macs"]["mean"] == 0.6
     assert rows["costly"]["at_equal_macs"]["mean"] == 0.4
+
+
+def test_the_way_to_a_target_ends_where_it_is_first_reached():
+    results = [cell("a", 1, [0.8] * 20), cell("a", 2, [0.8] * 20, tests=(0.5, 0.7, 0.3))]
+    (row,) = summary(results, target=0.4)
+    expected = {"accuracy": 0.4, "rounds": 1.5, "macs": 15.0, "device_s": 7.5}
+    assert row["to_target"] == pytest.approx(expected)
+    assert summary(results, target=0.65)[0]["to_target"] is None, "one seed never reached it"
+    assert summary(results)[0]["to_target"] is None
 
 
 def test_the_figure_is_the_same_every_time_and_names_every_method():
