@@ -40,10 +40,10 @@ class Hello(Message):
 class Task(Message):
     """Train this subnet in this round: architecture and shared weights (float32, slot order)."""
 
-    LIMIT: ClassVar[int] = 48 * MIB
+    LIMIT: ClassVar[int] = 62 * MIB
     roster: Annotated[bytes, Field(max_length=Roster.LIMIT)]
     architecture: Annotated[tuple[Annotated[int, Field(ge=0, lt=4096)], ...], Field(max_length=256)]
-    weights: Annotated[bytes, Field(max_length=44 * MIB)]
+    weights: Annotated[bytes, Field(max_length=60 * MIB)]
 
 
 class Report(Message):
