@@ -53,7 +53,7 @@ def train(job: TrainingJob, data: ClientData, entropy: RandomBytes = os.urandom)
     used, shared = layout.used(job.architecture), layout.shared(job.architecture)
     start = _start(job, layout)
     with _one_thread():
-        module = subnet.extract(layout, start, job.architecture)
+        module = _arranged(subnet.extract(layout, start, job.architecture), job)
         steps = _fit(module, job, data, entropy)
         after = subnet.flatten(layout, module, job.architecture)
         failed = not bool(np.isfinite(after).all())
@@ -102,6 +102,11 @@ def _start(job: TrainingJob, layout: SlotLayout) -> Vector:
         subnet.scatter(layout, job.personal, _personal(layout), vector)
     subnet.scatter(layout, job.weights, layout.shared(job.architecture), vector)
     return vector
+
+
+def _arranged(module: nn.Module, job: TrainingJob) -> nn.Module:
+    """Lay convolutions out channels last, which trains faster; Opacus wants them the plain way."""
+    return module.to(memory_format=torch.channels_last) if job.dp is None else module
 
 
 def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomBytes) -> int:

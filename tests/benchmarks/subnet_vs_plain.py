@@ -1,6 +1,6 @@
 """Local training of a subnet against the same fixed net, written plainly in PyTorch.
 
-Both sides train the compact space's middle architecture on the same 14×14 images for the same
+Both sides train the compact space's smallest architecture of expansion 2 on the same 14×14 images for the same
 epochs, with the same optimiser, and then count right answers on validation and test examples.
 *Ours* is the whole job a device runs: weights unpacked, the subnet cut out, trained, evaluated, and
 the update packed again. *Peer* is the network as one would write it, with its own weights, and the
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secure_pfnas.learning.jobs import ClientData, TrainingJob
-from secure_pfnas.learning.strategies.fedavg import middle
 from secure_pfnas.learning.trainer import train
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import SearchSpace
@@ -72,7 +71,7 @@ def examples() -> ClientData:
 
 
 def job(space: SearchSpace, layout: SlotLayout) -> TrainingJob:
-    architecture = middle(space)
+    architecture = tuple(int(d.name.endswith("expansion")) for d in space.decisions)
     vector = initial_vector(layout, space, torch.Generator().manual_seed(1))
     return TrainingJob(
         space=space.name,
