@@ -29,7 +29,7 @@ from secure_pfnas.runtime.population import deal, resolved
 from secure_pfnas.runtime.workers import InlineWorkers, Workers
 
 SHORT, LONG = 1, 4
-TURNS = 3
+TURNS = 2
 GOAL = 0.15
 
 
