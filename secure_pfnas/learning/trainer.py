@@ -106,7 +106,11 @@ def _start(job: TrainingJob, layout: SlotLayout) -> Vector:
 
 def _arranged(module: nn.Module, job: TrainingJob) -> nn.Module:
     """Lay convolutions out channels last, which trains faster; Opacus wants them the plain way."""
-    return module.to(memory_format=torch.channels_last) if job.dp is None else module
+    if job.dp is None:
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomBytes) -> int:

@@ -1,10 +1,11 @@
 """Local training of a subnet against the same fixed net, written plainly in PyTorch.
 
-Both sides train the compact space's smallest architecture of expansion 2 on the same 14×14 images for the same
-epochs, with the same optimiser, and then count right answers on validation and test examples.
-*Ours* is the whole job a device runs: weights unpacked, the subnet cut out, trained, evaluated, and
-the update packed again. *Peer* is the network as one would write it, with its own weights, and the
-usual loop. They take turns in one process; seconds are of processor time, one thread each.
+Both sides train the compact space's smallest architecture of expansion 2 on the same 14×14 images
+for the same epochs, with the same optimiser, and then count right answers on validation and test
+examples. *Ours* is the whole job a device runs: weights unpacked, the subnet cut out, trained,
+evaluated, and the update packed again. *Peer* is the network as one would write it, with its own
+weights, and the usual loop. They take turns in one process; seconds are of processor time, one
+thread each.
 """
 
 from __future__ import annotations
