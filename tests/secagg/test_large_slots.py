@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from itertools import combinations
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -67,6 +69,14 @@ def test_more_colluders_need_more_neighbours_until_only_all_will_do():
     assert degrees[0] == 26
     assert degrees[-1] == 99
     assert ring(names(100), 80) is None
+
+
+def test_the_table_in_the_docs_is_what_is_computed():
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    assert len(rows) == 6
+    for members, *degrees in rows:
+        assert [degree(int(members), c) for c in (3, 10, 30)] == [int(k) for k in degrees]
 
 
 def test_at_the_assumed_dropouts_rings_hold():
