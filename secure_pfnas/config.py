@@ -159,6 +159,11 @@ class RewardSettings(Section):
 
     latency: NonNegative = 0.05
     memory: NonNegative = 0.05
+    latency_table: str = Field(
+        default="",
+        max_length=4096,
+        description="a file of costs measure, read into [latency]; without one a nominal table",
+    )
     device_class: DeviceClass = Field(
         default="edge", description="of a device that no share of [devices] claims"
     )
@@ -198,6 +203,60 @@ class DevicesSettings(Section):
         if total > 1 + 1e-9:
             raise ValueError(f"the shares sum to {total:g}, expected at most 1")
         return self
+
+
+class LatencyClassSettings(Section):
+    """``[latency.CLASS]``: seconds of a training step, as ``costs measure`` found them."""
+
+    step_s: NonNegative = Field(default=0.0, description="for the step itself")
+    operation_s: NonNegative = Field(default=0.0, description="for each operation of the network")
+    mac_s: NonNegative = Field(default=0.0, description="for each multiply-accumulate")
+    activation_s: NonNegative = Field(default=0.0, description="for each float moved")
+    error: NonNegative = Field(default=0.0, description="mean relative error, held out")
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is anything in it."""
+        return max(self.step_s, self.operation_s, self.mac_s, self.activation_s) > 0
+
+
+class LatencySettings(Section):
+    """``[latency]``: a measured table, and what it was measured for; filled in by the tools."""
+
+    space: str = Field(default="", max_length=40, description="empty: nothing was measured")
+    channels: int = Field(default=0, ge=0, le=3)
+    height: int = Field(default=0, ge=0, le=1024)
+    width: int = Field(default=0, ge=0, le=1024)
+    classes: int = Field(default=0, ge=0, le=1000)
+    batch_size: int = Field(default=0, ge=0, le=4096)
+    dp_sgd: bool = False
+    micro: LatencyClassSettings = LatencyClassSettings()
+    edge: LatencyClassSettings = LatencyClassSettings()
+    gateway: LatencyClassSettings = LatencyClassSettings()
+
+    def of(self, device_class: DeviceClass) -> LatencyClassSettings:
+        """Return one class's line."""
+        named: dict[DeviceClass, LatencyClassSettings] = {
+            "micro": self.micro,
+            "edge": self.edge,
+            "gateway": self.gateway,
+        }
+        return named[device_class]
+
+    @property
+    def facts(self) -> tuple[str, int, int, int, int, int, bool]:
+        """What a measurement depends on, besides the machine."""
+        shape = (self.channels, self.height, self.width)
+        return (self.space, *shape, self.classes, self.batch_size, self.dp_sgd)
+
+    @property
+    def what(self) -> str:
+        """The facts in words."""
+        return (
+            f"{self.space} on {self.channels}×{self.height}×{self.width} images of "
+            f"{self.classes} classes, batches of {self.batch_size}"
+            f"{', DP-SGD' if self.dp_sgd else ''}"
+        )
 
 
 class TrainingSettings(Section):
@@ -285,6 +344,10 @@ class DeadlineSettings(Section):
     training_s: Positive = 120.0
     commit_s: Positive = 20.0
     reveal_s: Positive = 20.0
+    mask: bool = Field(
+        default=False,
+        description="never ask a class for what its public latency cannot train in training_s",
+    )
 
 
 class Settings(Section):
@@ -296,6 +359,7 @@ class Settings(Section):
     agent: AgentSettings = AgentSettings()
     reward: RewardSettings = RewardSettings()
     devices: DevicesSettings = DevicesSettings()
+    latency: LatencySettings = LatencySettings()
     training: TrainingSettings = TrainingSettings()
     privacy: PrivacySettings = PrivacySettings()
     secagg: SecureAggregationSettings = SecureAggregationSettings()
@@ -362,10 +426,43 @@ def load_settings(path: Path | None = None, overrides: Sequence[str] = ()) -> Se
     tables = _read(path) if path else {}
     for override in overrides:
         _apply(tables, override)
+    _take_in_latency(tables, path.parent if path else Path())
     try:
         return Settings.model_validate(tables)
     except ValidationError as error:
         raise _explained(where, error) from error
+
+
+def load_latency(path: Path) -> LatencySettings:
+    """Read the table that ``costs measure`` has written.
+
+    Raises:
+        UserError: CONFIG, where it is none.
+    """
+    try:
+        return LatencySettings.model_validate(_read(path).get("latency"))
+    except ValidationError as error:
+        raise UserError(
+            f"{path}: is no latency table",
+            todo="write one with: secure-pfnas costs measure --out FILE.toml",
+            code=ExitCode.CONFIG,
+        ) from error
+
+
+def _take_in_latency(tables: dict[str, object], folder: Path) -> None:
+    """Put the table that ``reward.latency_table`` names into the settings themselves.
+
+    So the effective settings, their digest and a resumed run hold the table, whatever becomes of
+    the file.
+    """
+    reward = tables.get("reward")
+    if not isinstance(reward, dict):
+        return
+    named = cast("dict[str, object]", reward).pop("latency_table", "")
+    if isinstance(named, str) and named:
+        tables["latency"] = load_latency(folder / named).model_dump()
+    elif named != "":
+        cast("dict[str, object]", reward)["latency_table"] = named  # refused by its type
 
 
 def settings_from(tables: Mapping[str, object]) -> Settings:

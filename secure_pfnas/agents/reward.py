@@ -68,6 +68,7 @@ def reward(
     *,
     scale: Cost,
     fastest: float = 0.0,
+    measured: float | None = None,
 ) -> float:
     """Return R = noised accuracy − λ_t·(latency − fastest) − λ_m·memory.
 
@@ -80,11 +81,13 @@ def reward(
         scale: The largest architecture's cost.
         fastest: 0, or the least latency among the round's reporters, which is the authors' way
             of charging only the excess.
+        measured: The latency by a measured table, in its own units of the slowest; ``None`` for
+            the nominal one.
 
     Reference:
         Yao & Li, PerFedRLNAS (AAAI 2024), whose measured time is here a table's.
     """
-    time = latency(model, device_class, scale) - fastest
+    time = (latency(model, device_class, scale) if measured is None else measured) - fastest
     return noised_correct / n0 - weights.latency * time - weights.memory * memory(model, scale)
 
 

@@ -40,6 +40,7 @@ VERBS = MappingProxyType(
         "broker": "start a broker",
         "certs": "make a private CA, issue and list certificates",
         "data": "import data, and look at what each device would hold",
+        "costs": "measure how long architectures train on this machine",
         "budget": "show, verify and export what a device has spent",
         "scenario": "play a story with a claim, and judge what is found",
         "config": "print every setting with its default and range",

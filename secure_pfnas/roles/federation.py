@@ -22,7 +22,7 @@ from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.agents.make import make_agents, reward_noise
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
-from secure_pfnas.config import DeviceClass, Settings
+from secure_pfnas.config import DeviceClass, LatencySettings, Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
 from secure_pfnas.learning.devices import (
@@ -46,7 +46,7 @@ from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.privacy.plan import PrivacyPlan, check_delta, plan
 from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.roles.grid import MICRO, check_room, grid, weight_noise
-from secure_pfnas.roles.limits import DeviceLimits
+from secure_pfnas.roles.limits import DeviceLimits, latency_facts
 from secure_pfnas.roles.weights import size_bucket
 from secure_pfnas.secagg.parameters import WEIGHT_ONE, ClientPolicy, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
@@ -196,6 +196,11 @@ class Federation:
         """What each class of devices can run."""
         return DeviceLimits(self.settings, self.space)
 
+    @property
+    def latency_facts(self) -> LatencySettings:
+        """Return what a latency table for this federation is measured for."""
+        return latency_facts(self.settings)
+
     @cached_property
     def _device_classes(self) -> Mapping[str, DeviceClass]:
         return device_classes(self.settings)
@@ -247,7 +252,7 @@ class Federation:
         self, name: str, noised_correct: int, architecture: Architecture, device_class: DeviceClass
     ) -> float:
         """Return what the agent of device ``name`` learns from one noised count."""
-        weights = self.settings.reward
+        weights, latency = self.settings.reward, self.limits.latency
         return reward(
             noised_correct,
             self.validation_size(name),
@@ -255,6 +260,7 @@ class Federation:
             device_class,
             RewardWeights(weights.latency, weights.memory),
             scale=self._largest_cost,
+            measured=latency.relative(architecture, device_class) if latency.is_measured else None,
         )
 
     def job(
