@@ -21,7 +21,14 @@ def test_no_verb_is_a_usage_error_that_shows_help(call):
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_has_help_with_an_example(call, verb):
-    words = {"broker": ["start"], "certs": ["issue"], "budget": ["show"], "scenario": ["run"]}
+    words = {
+        "broker": ["start"],
+        "certs": ["issue"],
+        "data": ["inspect"],
+        "costs": ["measure"],
+        "budget": ["show"],
+        "scenario": ["run"],
+    }
     said = call(verb, *words.get(verb, []), "--help")
     assert said.code == 0
     assert f"Example: secure-pfnas {verb}" in " ".join(said.out.split())
