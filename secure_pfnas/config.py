@@ -110,7 +110,7 @@ class AgentSettings(Section):
         default=False, description="reinforce with the authors' published settings, nothing else's"
     )
     start: str = Field(
-        default="anywhere",
+        default="middle",
         max_length=400,
         description="where the search starts, and what fixed runs: anywhere, smallest, middle, "
         "largest or the number of each decision's option, such as 1-0-2",
@@ -123,7 +123,7 @@ class AgentSettings(Section):
     )
     floor_last: float = Field(default=0.1, ge=0, lt=1, description="and at the end of the search")
     commit: float = Field(
-        default=1.0,
+        default=0.4,
         ge=0,
         le=1,
         description="share of the rounds that search; then every device keeps what it has; 1 = all",
