@@ -210,4 +210,4 @@ def test_settings_that_are_accepted_can_be_worked_out_or_are_refused_in_one_line
     assert federation.policy.minimum_contributors >= federation.policy.collusion + 2
     everybody = committee_size(federation.settings.federation.cohort)
     assert threshold(everybody, federation.policy.collusion) <= everybody
-    assert federation.agents().state() == {}
+    assert len(federation.agents().policy("anybody")) == len(federation.space.decisions)

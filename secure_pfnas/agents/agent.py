@@ -98,8 +98,9 @@ def likeliest(
     take one decision's next best option, so that a heap yields them in falling probability.
     """
     ranked = [np.argsort(-p, kind="stable") for p in policy]
-    with np.errstate(divide="ignore"):
-        loss = [np.log(p[r[0]]) - np.log(p[r]) for p, r in zip(policy, ranked, strict=True)]
+    # What a policy never offers is a last resort, and the fewer decisions it takes the better.
+    offered = [np.maximum(p, 1e-300) for p in policy]
+    loss = [np.log(p[r[0]]) - np.log(p[r]) for p, r in zip(offered, ranked, strict=True)]
     first: Architecture = (0,) * len(policy)
     heap: list[tuple[float, Architecture]] = [(0.0, first)]
     seen: set[Architecture] = {first}

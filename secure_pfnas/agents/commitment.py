@@ -2,8 +2,8 @@
 
 Rules of this file:
     * Until then the inner agents choose and learn; from then on they do neither.
-    * A client wishes for its likeliest architecture. What it is given first, coverage and caps
-      heeded, is its for good: from then on everybody's wishes cover each other.
+    * A client wishes for its likeliest architecture that it can run. What it is given first,
+      coverage and caps heeded, it keeps for good: from then on everybody's wishes cover each other.
     * A client that comes later starts from what the search found for everybody.
 
 A policy that still explores over many decisions draws its mode in few rounds; what is deployed
@@ -17,7 +17,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.agents.agent import Agents, Policy, State, Trial, certain, most_likely
+from secure_pfnas.agents.agent import Agents, Policy, State, Trial, certain, likeliest, most_likely
+from secure_pfnas.agents.exploration import Fits
+from secure_pfnas.nas.space import Architecture
 
 _MARK = "committed:"  # a colon is in nobody's name
 
@@ -28,12 +30,13 @@ class Committing:
     Args:
         inner: Who searches.
         after: The last round of the search; with 0 there is none.
+        fits: Whether a client can run an architecture; everybody everything unless given.
     """
 
-    def __init__(self, inner: Agents, after: int) -> None:
+    def __init__(self, inner: Agents, after: int, fits: Fits | None = None) -> None:
         if after < 0:
             raise ValueError("a search does not end before it began")
-        self._inner, self._after = inner, after
+        self._inner, self._after, self._fits = inner, after, fits
         self._round = 0
         self._kept: dict[str, NDArray[np.float64]] = {}
 
@@ -42,9 +45,7 @@ class Committing:
         policy = self._inner.policy(cid)
         if self._round < self._after:
             return policy
-        kept = self._kept.get(cid)
-        choice = most_likely(policy) if kept is None else tuple(int(option) for option in kept)
-        return certain(policy, choice)
+        return certain(policy, self._choice(cid, policy))
 
     def update(self, trials: Mapping[str, Trial]) -> None:
         """Let the searcher learn, or keep what clients were given."""
@@ -78,6 +79,13 @@ class Committing:
         self._inner.restore(inner)
         self._round = int(last[0])
         self._kept = {key.removeprefix(_MARK): value.copy() for key, value in own.items()}
+
+    def _choice(self, cid: str, policy: Policy) -> Architecture:
+        if cid in self._kept:
+            return tuple(int(option) for option in self._kept[cid])
+        fits = self._fits
+        choice = None if fits is None else likeliest(policy, lambda arch: fits(cid, arch))
+        return choice or most_likely(policy)
 
 
 def _are_options(choice: NDArray[np.float64], widths: list[int]) -> bool:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Policy, State, Trial, uniform
 from secure_pfnas.agents.effects import FIELDS, Array, Belief, Normal, Sums, solve, spread
-from secure_pfnas.agents.exploration import Exploration, blocks
+from secure_pfnas.agents.exploration import Exploration, Prior, blocks, by_client
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
 _PROBIT = 1.702  # logistic(1.702·x) is within 0.01 of the normal distribution function
@@ -69,7 +69,7 @@ class Critic:
     Args:
         space: What is searched.
         settings: What is known beforehand.
-        prior: The policy of who knows nothing; uniform unless given.
+        prior: The policy of who knows nothing, or that by client; uniform unless given.
         exploration: How much of the prior stays mixed in, by a client's number of reports.
     """
 
@@ -77,11 +77,11 @@ class Critic:
         self,
         space: SearchSpace,
         settings: CriticSettings | None = None,
-        prior: Policy | None = None,
+        prior: Policy | Prior | None = None,
         exploration: Exploration | None = None,
     ) -> None:
         self.settings = settings or CriticSettings()
-        self._prior = prior or uniform(space)
+        self._prior = by_client(prior or uniform(space))
         self._exploration = exploration or Exploration()
         self._blocks = blocks(space)
         self._length = self._blocks[-1].stop
@@ -94,7 +94,7 @@ class Critic:
         belief, client = self.belief(cid), self._clients.get(cid)
         floor = self._exploration.at(client.reports if client else 0)
         offered: list[Array] = []
-        for block, prior in zip(self._blocks, self._prior, strict=True):
+        for block, prior in zip(self._blocks, self._prior(cid), strict=True):
             values, scale = belief.mean[block], spread(belief.covariance[block, block])
             power = prior * np.exp(_PROBIT * (values - values.max()) / scale)
             # Where all that the prior allows is hopeless by comparison, the prior decides.

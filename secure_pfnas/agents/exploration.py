@@ -1,19 +1,28 @@
 """Where a search starts and how long it looks around.
 
 Rules of this file:
-    * Pure functions of a space, public settings and a count; nothing is remembered.
+    * Functions of a space, public settings, public caps and a count; nothing is learnt here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 
 from secure_pfnas.agents.agent import Policy, uniform
+from secure_pfnas.nas.cost import cost
 from secure_pfnas.nas.space import Architecture, SearchSpace
+
+Fits = Callable[[str, Architecture], bool]
+"""Whether a client can run an architecture."""
+
+Prior = Callable[[str], Policy]
+"""The policy of a client that knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,11 @@ class Exploration:
         return self.last + (self.first - self.last) * 0.5 * (1 + math.cos(math.pi * position))
 
 
+def by_client(prior: Policy | Prior) -> Prior:
+    """Return a prior that asks for the client, where it is one for all."""
+    return prior if callable(prior) else lambda _: prior
+
+
 def prior_policy(
     space: SearchSpace, start: Architecture | None = None, deviation: float = 1.0
 ) -> Policy:
@@ -59,6 +73,62 @@ def prior_policy(
         (1 - deviation) * np.eye(len(p))[choice] + deviation * p
         for p, choice in zip(uniform(space), start, strict=True)
     )
+
+
+def fitted(
+    space: SearchSpace, start: Architecture, fits: Callable[[Architecture], bool]
+) -> Architecture:
+    """Return an architecture near ``start`` that fits, no decision larger than there.
+
+    One decision is lowered by one option at a time: by the one that leaves most, as soon as one
+    fits; until then by the one that frees most. Parameters and multiply-accumulates count alike.
+    Where nothing on the way fits, it is the smallest, which may not fit either.
+    """
+    whole = cost(space, start)
+
+    def size(architecture: Architecture) -> float:
+        own = cost(space, architecture)
+        return own.parameters / whole.parameters + own.macs / whole.macs
+
+    while not fits(start) and any(start):
+        lower = [
+            (*start[:index], option - 1, *start[index + 1 :])
+            for index, option in enumerate(start)
+            if option
+        ]
+        fitting = [architecture for architecture in lower if fits(architecture)]
+        start = max(fitting, key=size) if fitting else min(lower, key=size)
+    return start
+
+
+class Starts:
+    """Every client's first policy: the start, or where caps bar it what of it fits.
+
+    Args:
+        space: What is searched.
+        start: The architecture to start at; ``None`` prefers nothing.
+        deviation: See ``prior_policy``.
+        fits: Whether a client can run an architecture; everybody everything unless given.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        start: Architecture | None,
+        deviation: float,
+        fits: Fits | None = None,
+    ) -> None:
+        self._space, self._start, self._deviation, self._fits = space, start, deviation, fits
+        self._policies: dict[str, Policy] = {}
+
+    def __call__(self, cid: str) -> Policy:
+        """Return the client's first policy."""
+        if cid not in self._policies:
+            start, fits = self._start, self._fits
+            if start is not None and fits is not None:
+                start = fitted(self._space, start, partial(fits, cid))
+            self._policies[cid] = prior_policy(self._space, start, self._deviation)
+        return self._policies[cid]
 
 
 def blocks(space: SearchSpace) -> tuple[slice, ...]:

@@ -12,7 +12,7 @@ import math
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.commitment import Committing
 from secure_pfnas.agents.critic import Critic, CriticSettings
-from secure_pfnas.agents.exploration import Exploration, prior_policy
+from secure_pfnas.agents.exploration import Exploration, Fits, Starts
 from secure_pfnas.agents.reinforce import Reinforce, ReinforceSettings
 from secure_pfnas.agents.static import Static
 from secure_pfnas.config import AgentSettings
@@ -29,6 +29,7 @@ def make_agents(
     rounds: int,
     attendance: float = 1.0,
     noise: float,
+    fits: Fits | None = None,
 ) -> Agents:
     """Return fresh agents for every client.
 
@@ -38,6 +39,7 @@ def make_agents(
         rounds: The federation's.
         attendance: The share of the rounds a client takes part in, in (0, 1].
         noise: Standard deviation of a reward, see ``reward_noise``.
+        fits: Whether a client can run an architecture; everybody everything unless given.
 
     Raises:
         UserError: CONFIG, for a start that is no architecture of the space.
@@ -50,7 +52,7 @@ def make_agents(
     if settings.kind == "fixed":
         return Static(space, start or middle(space))
     search = round(settings.commit * rounds)
-    prior = prior_policy(space, start, settings.deviation)
+    prior = Starts(space, start, settings.deviation, fits)
     exploration = Exploration(
         settings.floor, min(settings.floor, settings.floor_last), max(1, round(search * attendance))
     )
@@ -70,7 +72,7 @@ def make_agents(
             bound=_bound(noise),
         )
         agents = Reinforce(space, speed, prior, exploration)
-    return Committing(agents, search) if settings.commit < 1 else agents
+    return Committing(agents, search, fits) if settings.commit < 1 else agents
 
 
 def reward_noise(sigma: float, validation_size: int) -> float:

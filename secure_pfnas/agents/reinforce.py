@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Policy, State, Trial, uniform
-from secure_pfnas.agents.exploration import Exploration
+from secure_pfnas.agents.exploration import Exploration, Prior, by_client
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
 _EPSILON = 1e-8
@@ -79,7 +79,7 @@ class Reinforce:
     Args:
         space: What is searched.
         settings: How fast.
-        prior: Where a search starts, every option possible; uniform unless given.
+        prior: Where a search starts, for all or by client; uniform unless given.
         exploration: How much of the prior stays mixed in, by a client's number of reports.
     """
 
@@ -87,29 +87,31 @@ class Reinforce:
         self,
         space: SearchSpace,
         settings: ReinforceSettings | None = None,
-        prior: Policy | None = None,
+        prior: Policy | Prior | None = None,
         exploration: Exploration | None = None,
     ) -> None:
         self.settings = settings or ReinforceSettings()
         alone = self.settings.faithful
-        self._prior = uniform(space) if alone or prior is None else prior
+        self._prior = by_client(uniform(space) if alone or prior is None else prior)
         self._exploration = Exploration(0, 0) if alone else exploration or Exploration()
-        self._ends = np.cumsum([len(p) for p in self._prior])
+        self._ends = np.cumsum([len(p) for p in uniform(space)])
         self._agents: dict[str, _Agent] = {}
 
     def policy(self, cid: str) -> Policy:
         """Return softmax of the client's logits, mixed with its exploration."""
-        agent = self._agents.get(cid) or self._fresh()
-        return self._offered(agent, self._softmax(agent))
+        agent = self._agents.get(cid) or self._fresh(cid)
+        return self._offered(cid, agent, self._softmax(agent))
 
     def update(self, trials: Mapping[str, Trial]) -> None:
         """Take one Adam step for each client named, on (its reward − baseline)."""
-        bound, newcomer = self.settings.bound, self._fresh()
+        bound = self.settings.bound
+        newcomers = {cid: self._fresh(cid) for cid in trials if cid not in self._agents}
         rewards = {cid: min(max(trial.reward, -bound), bound) for cid, trial in trials.items()}
         advantages = self._advantages(rewards)
+        self._agents |= newcomers
         for cid, trial in trials.items():
-            agent = self._agents.setdefault(cid, replace(newcomer))
-            self._step(agent, self._gradient(agent, trial.architecture, advantages[cid]))
+            agent = self._agents[cid]
+            self._step(agent, self._gradient(cid, trial.architecture, advantages[cid]))
             steps, mean, best = agent.scalars
             decay = self.settings.baseline_decay if steps else 0.0
             mean = decay * mean + (1 - decay) * rewards[cid]
@@ -140,18 +142,19 @@ class Reinforce:
             raise ValueError("an agent's state is incomplete")
         self._agents = {cid: _Agent(**named) for cid, named in fields.items()}
 
-    def _fresh(self) -> _Agent:
+    def _fresh(self, cid: str) -> _Agent:
         with np.errstate(divide="ignore"):
-            logits = np.concatenate([np.log(len(p) * p) for p in self._prior])
+            logits = np.concatenate([np.log(len(p) * p) for p in self._prior(cid)])
         known = [self._agents[cid].logits for cid in sorted(self._agents)]
         if known and not self.settings.faithful:
             logits = np.mean(known, axis=0)
         return _Agent(logits, np.zeros_like(logits), np.zeros_like(logits))
 
-    def _offered(self, agent: _Agent, softmax: list[NDArray[np.float64]]) -> Policy:
+    def _offered(self, cid: str, agent: _Agent, softmax: list[NDArray[np.float64]]) -> Policy:
         floor = self._exploration.at(int(agent.scalars[0]))
         return tuple(
-            (1 - floor) * p + floor * prior for p, prior in zip(softmax, self._prior, strict=True)
+            (1 - floor) * p + floor * prior
+            for p, prior in zip(softmax, self._prior(cid), strict=True)
         )
 
     def _softmax(self, agent: _Agent) -> list[NDArray[np.float64]]:
@@ -173,10 +176,11 @@ class Reinforce:
         return float(np.mean(best or [rewards[cid] for cid in sorted(rewards)]))
 
     def _gradient(
-        self, agent: _Agent, architecture: Architecture, advantage: float
+        self, cid: str, architecture: Architecture, advantage: float
     ) -> NDArray[np.float64]:
+        agent = self._agents[cid]
         floor, softmax = self._exploration.at(int(agent.scalars[0])), self._softmax(agent)
-        offered = self._offered(agent, softmax)
+        offered = self._offered(cid, agent, softmax)
         blocks: list[NDArray[np.float64]] = []
         for p, q, choice in zip(softmax, offered, architecture, strict=True):
             score = p - np.eye(len(p))[choice]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.coverage import CoverageError
-from secure_pfnas.agents.make import make_agents, reward_noise
+from secure_pfnas.agents.make import make_agents, reward_noise, start_architecture
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
 from secure_pfnas.config import DeviceClass, LatencySettings, Settings
 from secure_pfnas.errors import ExitCode, UserError
@@ -105,6 +105,7 @@ class Federation:
         strategy = _strategy(settings, space, unmasked=unmasked)
         DeviceLimits(settings, space).check()
         layout = SlotLayout.derive(space, strategy.personal)
+        start_architecture(space, settings.agent.start)
         # What the smallest device can keep, every device can: it samples the largest share.
         _plan(settings, min(nominal_sizes(settings).values()), layout)
         terms = cls(
@@ -235,6 +236,7 @@ class Federation:
             noise=reward_noise(
                 float(reward.sigma) if reward else 0.0, typical_validation(self.settings)
             ),
+            fits=lambda cid, arch: self.limits.allowed(arch, self.device_class(cid)),
         )
 
     def weight(self, name: str) -> int:

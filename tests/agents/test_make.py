@@ -6,7 +6,7 @@ import pytest
 from secure_pfnas.agents.agent import likeliest, most_likely
 from secure_pfnas.agents.commitment import Committing
 from secure_pfnas.agents.critic import Critic
-from secure_pfnas.agents.exploration import Exploration, blocks, prior_policy
+from secure_pfnas.agents.exploration import Exploration, blocks, fitted, prior_policy
 from secure_pfnas.agents.make import make_agents, middle, reward_noise, start_architecture
 from secure_pfnas.agents.reinforce import Reinforce
 from secure_pfnas.agents.static import Static
@@ -135,3 +135,38 @@ def test_the_likeliest_may_be_one_that_a_certain_policy_never_offers():
     certain = (np.array([0.0, 1.0]), np.array([1.0, 0.0]))
     assert likeliest(certain, lambda a: True) == (1, 0)
     assert likeliest(certain, lambda a: a[0] == 0) == (0, 0)
+
+
+def test_a_device_that_cannot_run_the_start_starts_at_what_of_it_fits(space):
+    def fits(cid, arch):
+        return cid != "tiny" or cost(space, arch).parameters <= 12_000
+
+    for kind in ("critic", "reinforce"):
+        settings = AgentSettings(kind=kind, start="middle", deviation=0.2, commit=0.0)
+        agents = make_agents(space, settings, rounds=10, noise=0.05, fits=fits)
+        assert most_likely(agents.policy("free")) == MIDDLE
+        own = most_likely(agents.policy("tiny"))
+        assert fits("tiny", own)
+        assert all(a <= b for a, b in zip(own, MIDDLE, strict=True))
+        assert cost(space, own).parameters > 8_000
+
+
+def test_what_fits_of_a_start_is_found_for_every_cap(space):
+    largest = (1, *(1, 1, 1, 2) * 3)
+    full = cost(space, largest)
+    for share in (0.02, 0.1, 0.3, 0.6, 0.99, 1.0):
+        for figure in ("parameters", "macs", "peak_activation_bytes"):
+
+            def fits(arch, figure=figure, share=share):
+                return getattr(cost(space, arch), figure) <= share * getattr(full, figure)
+
+            own = fitted(space, largest, fits)
+            assert fits(own) or own == (0,) * 13
+            assert (own == largest) == (share == 1.0)
+    assert fitted(space, largest, lambda arch: False) == (0,) * 13
+
+
+def test_a_commitment_keeps_within_caps_where_the_search_did_not(space):
+    agents = Committing(Static(space, MIDDLE), 0, lambda cid, arch: arch[1] == 0 or cid == "free")
+    assert most_likely(agents.policy("free")) == MIDDLE
+    assert most_likely(agents.policy("tiny")) == (1, 0, *MIDDLE[2:])

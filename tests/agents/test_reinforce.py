@@ -62,10 +62,10 @@ def test_oracle_3_the_gradient_is_autograds_and_sums_to_zero(seed, advantage, fl
     agents = Reinforce(Toy(), exploration=Exploration(floor, floor))
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 2, 6)
-    agent = agents._fresh()
-    agent.logits = values
+    agents._agents["a"] = agents._fresh("a")
+    agents._agents["a"].logits = values
     architecture = (int(rng.integers(2)), int(rng.integers(3)), 0)
-    ours = agents._gradient(agent, architecture, advantage)
+    ours = agents._gradient("a", architecture, advantage)
 
     leaf = torch.tensor(values, requires_grad=True)
     log_q = torch.zeros((), dtype=torch.float64)
