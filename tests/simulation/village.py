@@ -107,6 +107,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "update_clip": 4.0,
         "prekeys": 4,
     },
+    # Not the default search, which would give all the same: many architectures, many slots.
+    "agent": {"kind": "reinforce", "start": "anywhere", "commit": 1.0},
     "deadlines": {"enrol_s": 20.0, "training_s": 6.0, "commit_s": 2.0, "reveal_s": 2.0},
 }
 
