@@ -301,6 +301,14 @@ class PrivacySettings(Section):
 class SecureAggregationSettings(Section):
     """``[secagg]``: how sums are formed."""
 
+    scheme: Literal["masking", "ckks"] = Field(
+        default="masking",
+        description="ckks: one key that all devices share; only with trust = silo, and no run yet",
+    )
+    trust: Literal["nobody", "silo"] = Field(
+        default="nobody",
+        description="silo: the devices trust each other with everything, but not the server",
+    )
     masking: bool = Field(default=True, description="false is NON-PRIVATE")
     collusion: int = Field(
         default=3, ge=0, le=30, description="members that may help a hostile server"
@@ -334,6 +342,18 @@ class SecureAggregationSettings(Section):
                 f"minimum_contributors is {self.minimum_contributors}; with collusion = "
                 f"{self.collusion} it must be at least {self.collusion + 2}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_key_needs_trust(self) -> SecureAggregationSettings:
+        if self.scheme == "ckks" and self.trust != "silo":
+            raise ValueError(
+                'scheme is "ckks", which protects against the server and the broker, not against '
+                "the devices: all share one key, and any one of them together with the server "
+                'reads every update; set trust = "silo" where they trust each other so far'
+            )
+        if self.scheme == "ckks" and not self.masking:
+            raise ValueError('scheme is "ckks" and masking is false: choose one')
         return self
 
 
