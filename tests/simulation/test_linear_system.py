@@ -134,7 +134,7 @@ def recovered(village: Village, books: Books, observer: Observer) -> tuple[int, 
 
 def test_no_coordinate_of_any_update_is_determined_by_fifty_rounds(monkeypatch):
     found, asked = recovered(*played(monkeypatch))
-    assert asked > 1000
+    assert asked > 500
     assert found == 0
 
 
