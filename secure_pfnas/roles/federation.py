@@ -48,7 +48,7 @@ from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.roles.grid import MICRO, check_room, grid, weight_noise
 from secure_pfnas.roles.limits import DeviceLimits, latency_facts
 from secure_pfnas.roles.weights import size_bucket
-from secure_pfnas.secagg.parameters import WEIGHT_ONE, ClientPolicy, Suite
+from secure_pfnas.secagg.parameters import WEIGHT_ONE, ClientPolicy, Scheme, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
 
 Randomness = Callable[[int, str], RandomBytes]
@@ -94,6 +94,7 @@ class Federation:
         Raises:
             UserError: CONFIG or BUDGET, where the settings cannot be met.
         """
+        _check_scheme(settings)
         shape = (settings.space.channels, settings.space.height, settings.space.width)
         if 0 in shape or settings.space.classes == 0:
             raise UserError(
@@ -322,6 +323,16 @@ class Federation:
             sample_rate=training.rate,
             steps=training.steps,
             nominal_size=self.nominal.train,
+        )
+
+
+def _check_scheme(settings: Settings) -> None:
+    if settings.secagg.scheme != Scheme.MASKING.value:
+        raise UserError(
+            f'secagg.scheme is "{settings.secagg.scheme}": its rounds are not driven by run, '
+            "server and client yet",
+            todo='set secagg.scheme = "masking"; docs/backends.md says what there is of ckks',
+            code=ExitCode.CONFIG,
         )
 
 
