@@ -17,6 +17,7 @@ from pathlib import Path
 
 from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.runtime import observe
+from secure_pfnas.runtime.deployed import admitted, deployed
 from secure_pfnas.runtime.files import write_atomically
 from secure_pfnas.runtime.observe import CoverageSeen, RunSeen
 from secure_pfnas.runtime.terms import DataFacts
@@ -84,6 +85,8 @@ def summarise(
         "privacy": _privacy(settings, devices, holds_ca=holds_ca),
         "accuracy": _accuracy(devices),
         "architectures": seen.ended[-1].members if seen.ended else {},
+        "deployed": deployed(folder, settings, seen),
+        "admitted": admitted(seen, devices),
         "wall_s": round(wall_s, 3),
         "phase_s": seen.phase_seconds(),
         "run_dir": str(folder),

@@ -44,6 +44,8 @@ def test_the_summary_says_what_was_run_and_what_it_cost(finished, data):
     assert len(summary["privacy"]["clients"]) == 7
     assert 0 <= summary["accuracy"]["first"] <= 1
     assert len(summary["architectures"]) == 7
+    assert summary["deployed"] == summary["architectures"]  # after the search, what all train
+    assert summary["admitted"] == {}
     assert {"enrol", "train", "commit", "reveal"} <= set(summary["phase_s"])
     assert summary["non_private"] == []
 
