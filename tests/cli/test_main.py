@@ -28,6 +28,7 @@ def test_every_verb_has_help_with_an_example(call, verb):
         "costs": ["measure"],
         "budget": ["show"],
         "scenario": ["run"],
+        "audit": ["attack"],
     }
     said = call(verb, *words.get(verb, []), "--help")
     assert said.code == 0
