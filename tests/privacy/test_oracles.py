@@ -1,4 +1,4 @@
-"""The twenty oracles that privacy is held to: where each of them is tested, and that it is there."""
+"""The twenty oracles of privacy: where each of them is tested, and that it is there."""
 
 import ast
 from pathlib import Path
