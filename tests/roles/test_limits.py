@@ -12,8 +12,8 @@ from secure_pfnas.roles.records import TaskRefused
 from tests.roles.hall import hall
 from tests.simulation.village import federation
 
-CAP = 90
-"""Parameters: hamlet's architectures have 49 to over 200."""
+CAP = 130
+"""Parameters: bears hamlet's middle width and its largest depth, but not both together (143)."""
 HALF = {"micro": {"share": 0.5, "max_parameters": CAP}}
 MANY = {"clients": 16, "cohort": 16}
 
