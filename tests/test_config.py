@@ -211,3 +211,12 @@ def test_settings_that_are_accepted_can_be_worked_out_or_are_refused_in_one_line
     everybody = committee_size(federation.settings.federation.cohort)
     assert threshold(everybody, federation.policy.collusion) <= everybody
     assert len(federation.agents().policy("anybody")) == len(federation.space.decisions)
+
+
+def test_a_cohort_whose_sums_could_wrap_is_refused_before_anything_starts():
+    wide = ["federation.clients=1000", "federation.cohort=1000"]
+    assert load_settings(None, wide).federation.cohort == 1000
+    with pytest.raises(UserError, match="at most 256"):
+        load_settings(None, [*wide, "secagg.bits=24"])
+    with pytest.raises(UserError, match=r"federation\.cohort"):
+        load_settings(None, ["federation.clients=2000", "federation.cohort=1001"])
