@@ -40,7 +40,7 @@ def job(request):
         weights=gather(layout, vector, layout.shared(smallest)),
         personal=gather(layout, vector, own),
         epochs=1,
-        batch_size=4,
+        batch_size=2,
         learning_rate=0.05,
         momentum=0.9,
         weight_decay=5e-4,
@@ -51,7 +51,7 @@ def job(request):
 @pytest.fixture
 def data(job):
     rng = np.random.default_rng(2)
-    x, y = rng.normal(size=(8, *job.input_shape)).astype(np.float32), rng.integers(0, 3, 8)
+    x, y = rng.normal(size=(4, *job.input_shape)).astype(np.float32), rng.integers(0, 3, 4)
     return ClientData(x, y, x, y, x, y)
 
 
@@ -59,7 +59,7 @@ def data(job):
 def test_the_same_job_gives_the_same_bits(job, data, private):
     if private:
         dp = DPSettings(
-            noise_multiplier=1.0, clip_norm=1.0, sample_rate=0.5, steps=2, nominal_size=8
+            noise_multiplier=1.0, clip_norm=1.0, sample_rate=0.5, steps=2, nominal_size=4
         )
         job = replace(job, dp=dp, noise_seed=bytes(16))
     one, two = train(job, data), train(job, data)
