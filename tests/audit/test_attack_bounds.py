@@ -19,7 +19,7 @@ DELTA = 1e-5
 def test_one_run_seldom_refutes_the_truth(eps):
     """Randomised response is as leaky as ε allows: at most one in twenty runs may be refuted."""
     rng = np.random.default_rng(1)
-    right = rng.binomial(600, math.exp(eps) / (1 + math.exp(eps)), 200)
+    right = rng.binomial(600, math.exp(eps) / (1 + math.exp(eps)), 100)
     refuted = [one_run(1000, 600, int(correct), DELTA) > eps for correct in right]
     assert np.mean(refuted) <= 0.1
     assert one_run(1000, 600, int(np.median(right)), DELTA) > 0.6 * eps

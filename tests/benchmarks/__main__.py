@@ -33,6 +33,7 @@ MODULES = {
     "privacy_tax": ("privacy_tax",),
     "accounting": ("joint_query_10000", "joint_query_10000_coarse", "ledger_spend"),
     "noise_sampler": ("noise_sampler_vs_opendp",),
+    "dpsgd_step": ("dpsgd_step_vs_plain",),
     "subnet_vs_plain": ("subnet_vs_plain",),
     "round_overhead": ("round_overhead",),
     "paper_size": ("paper_size",),
