@@ -21,7 +21,7 @@ from secure_pfnas.runtime.terms import prepared
 
 app = typer.Typer(add_completion=False)
 STAGES = {
-    "start": "at the start: policies as the agents begin with",
+    "start": "from the start on: rewards differ by cost and chance alone",
     "settled": "at worst: every device favours an architecture of its own",
 }
 

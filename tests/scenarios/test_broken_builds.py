@@ -11,7 +11,7 @@ from secure_pfnas.privacy.mechanisms.discrete_gaussian import DiscreteGaussianCo
 from secure_pfnas.runtime.device_store import DeviceStore
 from secure_pfnas.runtime.run_store import RunStore
 from secure_pfnas.runtime.scenario import find, perform
-from secure_pfnas.secagg.client import Joined
+from secure_pfnas.secagg import client
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_build_without_noise_is_found(monkeypatch, failing):
 
 
 def test_a_build_without_masks_is_found(monkeypatch, failing):
-    monkeypatch.setattr(Joined, "_mask", lambda *_: None)
+    monkeypatch.setattr(client, "add_masks", lambda *_: None)
     assert {
         "masked_words_uniform",
         "masks_fresh",

@@ -3,8 +3,9 @@
 Rules of this file:
     * Rounds are planned by the code that plans them in a run, with the same seeds. Where policies
       never change (agents that do not learn) a foreseen round is the round itself.
-    * Nobody knows what agents will have learned. Two ends are foreseen: ``start``, the policies of
-      fresh agents, and ``settled``, where each device favours an architecture of its own.
+    * Nobody knows what agents will learn. Two ends are foreseen: ``start``, fresh agents whose
+      rewards differ by public costs and chance alone, and ``settled``, where each device favours an
+      architecture of its own.
     * Dropouts are drawn, independent and alike, a few times over each planned round.
 """
 
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.agents.agent import Agents, Policy, State, Trial
+from secure_pfnas.agents.agent import Agents, Policy, State, Trial, sample
 from secure_pfnas.agents.limits import smallest
+from secure_pfnas.agents.make import reward_noise
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.cohort import chosen, planned
 from secure_pfnas.roles.federation import Federation
@@ -26,6 +28,8 @@ from secure_pfnas.runtime.terms import device_names
 
 START, SETTLED = "start", "settled"
 _FAVOURITES, _DROPOUTS = 0xFA70, 0xD509
+_REWARDS = 0x4E01
+_ACCURACY = 0.8
 _TRIES = 64
 _REPEATS = 20
 
@@ -126,7 +130,34 @@ def foresee(
         CoverageError: The members cannot cover each other's slots.
         ValueError: The members cannot meet the terms.
     """
-    return [_round(federation, postage, agents, number, dropout) for number in numbers]
+    foreseen: dict[int, Foreseen] = {}
+    wanted = set(numbers)
+    for number in range(1, max(numbers) + 1):
+        if number in wanted:
+            foreseen[number] = _round(federation, postage, agents, number, dropout)
+            ran = foreseen[number].architectures
+        else:  # not looked at: its members learn from their own draws
+            rng = np.random.default_rng([federation.settings.federation.seed, number, _REWARDS])
+            everybody = device_names(federation.settings.federation.clients)
+            names = chosen(federation, everybody, number)[0]
+            ran = {name: sample(agents.policy(name), rng) for name in names}
+        agents.update(_noise_alone(federation, ran, number))
+    return [foreseen[number] for number in sorted(wanted)]
+
+
+def _noise_alone(
+    federation: Federation, ran: Mapping[str, Architecture], number: int
+) -> dict[str, Trial]:
+    """Return a round in which architectures differ in public cost and in chance alone."""
+    rng = np.random.default_rng([federation.settings.federation.seed, number, _REWARDS])
+    trials: dict[str, Trial] = {}
+    for name, architecture in sorted(ran.items()):
+        reward, records = federation.seen_by(name).plan.reward, federation.validation_size(name)
+        spread = reward_noise(float(reward.sigma) if reward else 0.0, records)
+        correct = round(records * (_ACCURACY + spread * float(rng.standard_normal())))
+        earned = federation.reward(name, correct, architecture, federation.device_class(name))
+        trials[name] = Trial(number, architecture, earned)
+    return trials
 
 
 def _round(
