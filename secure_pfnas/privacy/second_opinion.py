@@ -35,7 +35,8 @@ class Opinions:
 
     Attributes:
         pld: By privacy loss distributions: what a device spends by.
-        prv: By privacy random variables; None above ε = 50, where it is not asked.
+        prv: By privacy random variables; None above ε = 50, where it is not asked, and where its
+            own check of its quadrature fails.
         rdp: By Rényi accounting: an upper bound.
     """
 
@@ -62,7 +63,11 @@ def opinions(events: Events, delta: float) -> Opinions:
     """
     pld, rdp = epsilon(events, delta), rdp_epsilon(events, delta)
     asked = max(pld, rdp) <= _LARGEST
-    return Opinions(pld, prv_epsilon(events, delta) if asked else None, rdp)
+    try:
+        prv = prv_epsilon(events, delta) if asked else None
+    except ArithmeticError:
+        prv = None
+    return Opinions(pld, prv, rdp)
 
 
 def prv_epsilon(events: Events, delta: float) -> float:
@@ -74,6 +79,7 @@ def prv_epsilon(events: Events, delta: float) -> float:
     Raises:
         UnknownEventError: as ``accountant.epsilon``.
         ValueError: as ``accountant.epsilon``.
+        ArithmeticError: prv-accountant does not trust its own discretisation.
 
     Reference:
         Gopi, Lee, Wutschitz 2021, *Numerical Composition of Differential Privacy*.
@@ -88,13 +94,16 @@ def prv_epsilon(events: Events, delta: float) -> float:
     error = _GRAIN * math.sqrt(sum(counts) / 2 * math.log(12 / small))  # their theorem 5.5
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy's quadrature on tails of 10⁻³⁰⁰
-        accountant = PRVAccountant(
-            prvs=[_variable(rate, sigma) for rate, sigma, _ in merged],
-            max_self_compositions=counts,
-            eps_error=min(error, _COARSEST),
-            delta_error=small,
-        )
-        _, estimate, _ = accountant.compute_epsilon(delta, counts)
+        try:
+            accountant = PRVAccountant(
+                prvs=[_variable(rate, sigma) for rate, sigma, _ in merged],
+                max_self_compositions=counts,
+                eps_error=min(error, _COARSEST),
+                delta_error=small,
+            )
+            _, estimate, _ = accountant.compute_epsilon(delta, counts)
+        except RuntimeError as refused:
+            raise ArithmeticError(str(refused)) from refused
     return max(0.0, float(estimate))
 
 

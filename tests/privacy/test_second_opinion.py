@@ -11,6 +11,7 @@ from opacus.accountants import GaussianAccountant, PRVAccountant
 
 import secure_pfnas
 from secure_pfnas.config import Settings
+from secure_pfnas.privacy import second_opinion
 from secure_pfnas.privacy.accountant import epsilon
 from secure_pfnas.privacy.charge import UNPROTECTED, sampled_gaussian
 from secure_pfnas.privacy.second_opinion import Opinions, opinions, prv_epsilon
@@ -79,20 +80,32 @@ def disagreement(drawn):
     ]
     seen = opinions(events, DELTA)
     assert seen.agree, (drawn, seen)
-    return abs(seen.prv - seen.pld), seen.pld
+    return None if seen.prv is None else abs(seen.prv - seen.pld) / max(1.0, seen.pld)
 
 
 def test_accountants_agree_on_random_settings():
     for drawn in settings(6, seed=1):
-        difference, eps = disagreement(drawn)
-        assert difference <= 1e-3 * max(1.0, eps), drawn
+        assert disagreement(drawn) <= 1e-3, drawn
 
 
 @pytest.mark.soak
 def test_accountants_agree_on_two_hundred_random_settings():
+    """prv-accountant refuses a few by itself, where its quadrature misses a narrow peak."""
     seen = [disagreement(drawn) for drawn in settings(200, seed=2)]
-    print("largest difference", max(seen))
-    assert max(difference / max(1.0, eps) for difference, eps in seen) <= 1e-3
+    asked = [difference for difference in seen if difference is not None]
+    print("largest relative difference", max(asked), "of", len(asked))
+    assert max(asked) <= 1e-3
+    assert len(asked) >= 190
+
+
+def test_where_prv_does_not_trust_itself_the_upper_bound_is_left(monkeypatch):
+    def distrustful(**_):
+        raise RuntimeError("Discrete mean differs from continuous mean significantly.")
+
+    monkeypatch.setattr(second_opinion, "PRVAccountant", distrustful)
+    seen = opinions([GaussianDpEvent(3.0)], DELTA)
+    assert seen.prv is None
+    assert seen.agree
 
 
 def test_opinions_of_nothing_and_of_no_protection():
