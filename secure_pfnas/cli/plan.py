@@ -22,7 +22,7 @@ from secure_pfnas.runtime.terms import prepared
 app = typer.Typer(add_completion=False)
 STAGES = {
     "start": "from the start on: rewards differ by cost and chance alone",
-    "settled": "at worst: every device favours an architecture of its own",
+    "settled": "apart: every device favours an architecture of its own",
 }
 
 

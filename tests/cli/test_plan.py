@@ -91,7 +91,7 @@ def test_a_plan_is_a_table_that_fits_a_terminal(given):
     assert max(map(len, lines)) <= 100
     assert "round  asked  wanted  opened  used  stay open  moved  TV ≤" in said.out
     assert "from the start on" in said.out
-    assert "at worst" in said.out
+    assert "apart: every device" in said.out
     assert "next: set federation.rounds to 10 or more" in said.out
     assert lines[-1] == "ready to run"
 
