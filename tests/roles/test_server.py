@@ -15,7 +15,7 @@ from secure_pfnas.secagg.keys import _statement
 from secure_pfnas.secagg.messages import PublicPrekey, SelfMaskShare, Upload
 from secure_pfnas.secagg.server import Collecting
 from tests.roles.hall import Hall, hall, of
-from tests.simulation.village import signer
+from tests.simulation.village import federation, signer
 
 DEV = "dev-002"
 
@@ -131,7 +131,11 @@ def test_a_cohort_is_drawn_from_the_seed_and_the_round_alone():
 
 
 def test_a_plan_that_nobody_can_carry_out_is_refused_round_by_round():
-    house = hall(training={"strategy": "fedper"}, reward={"max_parameters": 60})
+    """Devices greet as of a class that the settings expect none of: only then is it known."""
+    tight = {"micro": {"max_parameters": 60}}
+    house = hall(training={"strategy": "fedper"}, devices=tight)
+    for name in house.names:
+        house.bear(name, federation(devices=tight, reward={"device_class": "micro"}))
     house.gather()
     assert house.shelf.outcomes() == ["plan_refused"]
     house.fire("enrol-2")

@@ -105,10 +105,12 @@ def test_auto_is_small_fashion_where_it_is_installed():
     "content",
     [
         b"not gzip at all",
-        gzip.compress(b"\0\0\x08\x03" + struct.pack(">III", 60_000, 28, 28) + bytes(99)),
-        gzip.compress(b"\0\0\x0d\x03" + struct.pack(">III", 60_000, 28, 28) + bytes(47_040_000)),
-        gzip.compress(bytes(60_000_000)),
-        gzip.compress(bytes(1000))[:-5],
+        gzip.compress(b"\0\0\x08\x03" + struct.pack(">III", 60_000, 28, 28) + bytes(99), mtime=0),
+        gzip.compress(
+            b"\0\0\x0d\x03" + struct.pack(">III", 60_000, 28, 28) + bytes(47_040_000), mtime=0
+        ),
+        gzip.compress(bytes(60_000_000), mtime=0),
+        gzip.compress(bytes(1000), mtime=0)[:-5],
     ],
     ids=["not gzip", "short", "floats", "too long", "torn"],
 )
