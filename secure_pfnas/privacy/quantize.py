@@ -24,7 +24,7 @@ RING_BITS = (24, 32)
 MODULUS = 2**32
 """Of the wider ring, in which words are kept whatever ring they are in."""
 _FRACTION = 24
-_BLOCK = 16384  # coordinates at a time: the working set stays in the cache
+_BLOCK = 32768  # coordinates at a time: the working set stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
