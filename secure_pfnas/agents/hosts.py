@@ -50,7 +50,7 @@ class Hosts:
         leaving: list[int] = []
         counts = self._at.counts.copy()
         while (unsound := (counts > 0) & (counts < self._at.need)).any():
-            # Who is in an unsound slot goes whole, for now; that may leave other slots short.
+            # Who is in an unsound slot goes whole; that may leave other slots short.
             more = np.flatnonzero(self._at.inside[:, unsound].any(axis=1))
             more = [i for i in more.tolist() if i not in leaving]
             counts -= self._at.inside[more].sum(axis=0, dtype=np.int64)
