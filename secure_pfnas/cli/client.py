@@ -78,18 +78,7 @@ def client(
     for name in names:
         bus.credentials(name).check(datetime.now(UTC))
     faults = ScriptedFaults(fatal=_moments(crash or []))
-    if data is None:
-        settings, _ = prepared(settings)
-        examples = DealtExamples(settings, names)
-    else:
-        if len(names) != 1:
-            raise UserError(
-                f"--data {data}: one device's examples, but --devices names {len(names)}",
-                todo="start one client for each device that has data of its own",
-                code=ExitCode.USAGE,
-            )
-        check_own_data(settings, data, names[0])
-        examples = OwnExamples(settings, data, names[0])
+    settings, examples = _examples(settings, names, data)
     federation = Federation.of(settings)
     folders = {name: out / "devices" / name for name in names}
     with log_to(out / "log.jsonl", "client"), ProcessWorkers(examples, workers) as pool:
@@ -97,6 +86,23 @@ def client(
     said = {name: _said(outcome) for name, outcome in outcomes.items()}
     answer({"devices": said}, lambda console: console.print(_line(said)), as_json=as_json)
     return ExitCode.OK
+
+
+def _examples(
+    settings: Settings, names: tuple[str, ...], data: Path | None
+) -> tuple[Settings, DealtExamples | OwnExamples]:
+    """Return the settings with the data's facts, and what the devices train on."""
+    if data is None:
+        settings, _ = prepared(settings)
+        return settings, DealtExamples(settings, names)
+    if len(names) != 1:
+        raise UserError(
+            f"--data {data}: one device's examples, but --devices names {len(names)}",
+            todo="start one client for each device that has data of its own",
+            code=ExitCode.USAGE,
+        )
+    check_own_data(settings, data, names[0])
+    return settings, OwnExamples(settings, data, names[0])
 
 
 def _of_class(settings: Settings, device_class: str | None) -> Settings:
