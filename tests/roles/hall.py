@@ -182,8 +182,8 @@ class Hall:
     @property
     def cohort(self) -> Cohort:
         """The server's round under way."""
-        assert self.server._round is not None
-        return self.server._round.cohort
+        assert self.server.desk.round is not None
+        return self.server.desk.round.cohort
 
     @property
     def roster(self) -> Roster:
@@ -248,7 +248,7 @@ class Hall:
 
     def digests(self, members: Iterable[Member]) -> bytes:
         """Fix the weights that the server would send these members."""
-        return model_digests(self.terms.layout, self.server._vector, members)
+        return model_digests(self.terms.layout, self.server.desk.vector, members)
 
     def task(
         self,
@@ -261,7 +261,7 @@ class Hall:
         roster = roster or self.roster
         own = next(member for member in roster.members if member.cid == name)
         if weights is None:
-            packed = gather(self.terms.layout, self.server._vector, own.slots)
+            packed = gather(self.terms.layout, self.server.desk.vector, own.slots)
             weights = packed.astype("<f4").tobytes()
         return Task(
             roster=roster.encode(),

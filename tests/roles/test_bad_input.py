@@ -86,7 +86,7 @@ def test_a_foreign_signature_and_a_bent_letter_change_nothing(gathered: Hall):
     gathered.tell(SERVER, Received(forged))  # dev-003's, and no upload of its own shape
     reasons = {reason for _, _, _, reason in gathered.drops()}
     assert reasons <= {"malformed", "bad_signature", "wrong_slot", "wrong_committee", "replayed"}
-    assert BAD in gathered.server._round.pending
+    assert BAD in gathered.server.desk.round.pending
     gathered.tell(SERVER, Received(data))
     gathered.deliver()
     assert gathered.shelf.outcomes()[0] == "COMPLETE"

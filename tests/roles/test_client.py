@@ -157,7 +157,7 @@ def test_an_architecture_over_the_devices_own_caps_is_refused(gathered):
 
 def make_roster_with_new_key(house: Hall, name: str, number: int = 1):
     """Put a restarted device's newest key into the round's roster."""
-    key = house.devices[name]._keyring.publics()[0]
+    key = house.devices[name].kit.keyring.publics()[0]
     members = [
         member.model_copy(update={"prekey": key}) if member.cid == name else member
         for member in house.roster.members
@@ -225,7 +225,7 @@ def test_a_task_for_an_old_round_is_refused(hall):
     hall.deliver(held=of(DEV, "farewell"))
     number = hall.shelves[DEV].memory().last_round
     assert number == 2
-    key = hall.devices[DEV]._keyring.publics()[0]
+    key = hall.devices[DEV].kit.keyring.publics()[0]
     assert key.sequence > 0
     roster = renewed(hall, old, key)
     effects = hall.assign(DEV, old.model_copy(update={"roster": roster.encode()}))
@@ -333,7 +333,7 @@ def test_a_restarted_device_signs_no_survivor_set(gathered):
     to_commit(gathered)
     request = next(letter for letter in gathered.post if letter.recipient == DEV)
     assert request.kind == "commit_request"
-    state = gathered.server._round.state
+    state = gathered.server.desk.round.state
     gathered.bear(DEV)
     effects = gathered.tell(DEV, Received(gathered.forge(DEV, "commit_request", state.request)))
     assert gathered.kinds(effects) == ["TaskRefused"]
@@ -342,7 +342,7 @@ def test_a_restarted_device_signs_no_survivor_set(gathered):
 
 def test_a_second_survivor_set_is_not_signed_and_ends_the_devices_part(gathered):
     to_commit(gathered)
-    request = gathered.server._round.state.request
+    request = gathered.server.desk.round.state.request
     fewer = CommitRequest(
         rid=request.rid,
         survivors=request.survivors[:-1],
@@ -433,8 +433,8 @@ def test_tasks_that_get_lost_do_not_use_up_a_device_for_ever():
     house.gather()
     for _ in range(8):
         house.deliver(lost=of(DEV, "task"))
-        if ("server", f"train-{house.server._last_round}") in house.alarms:
-            house.fire(f"train-{house.server._last_round}")
+        if ("server", f"train-{house.server.desk.last_round}") in house.alarms:
+            house.fire(f"train-{house.server.desk.last_round}")
     house.deliver()
     assert DEV in house.shelf.ended[max(house.shelf.ended)].survivors
 
@@ -442,12 +442,12 @@ def test_tasks_that_get_lost_do_not_use_up_a_device_for_ever():
 def test_farewell_ends_a_device_and_its_keys(gathered):
     data = gathered.forge(DEV, "farewell", Farewell(rounds=2))
     assert gathered.kinds(gathered.tell(DEV, Received(data))) == ["Finished"]
-    assert gathered.devices[DEV]._keyring._unused == {}
+    assert gathered.devices[DEV].kit.keyring._unused == {}
 
 
 def test_a_report_carries_only_slots_with_enough_members(gathered):
     gathered.deliver(held=lambda letter: letter.kind == "report")
-    graph = gathered.server._round.state.table.graph
+    graph = gathered.server.desk.round.state.table.graph
     assert len(gathered.post) == 7
     for letter in gathered.post:
         opened = gathered.endpoints[SERVER].open(

@@ -38,7 +38,7 @@ class HostileServer(RuleBasedStateMachine):
         self.house = Hall(federation())
         self.house.gather()
         self.house.deliver(held=lambda letter: letter.kind == "commit_request")
-        current = self.house.server._round
+        current = self.house.server.desk.round
         self.roster, self.uploads = current.cohort.roster, dict(current.state.deals)
         self.request = current.state.request
         self.asked: list[CommitRequest] = [self.request]
@@ -117,7 +117,7 @@ class HostileServer(RuleBasedStateMachine):
     @rule(number=st.integers(1, 3), fresh=st.booleans())
     def ask_to_train_in_a_roster_of_its_own_making(self, number: int, fresh: bool) -> None:
         members = self.roster.members
-        keys = self.house.devices[DEV]._keyring.publics()
+        keys = self.house.devices[DEV].kit.keyring.publics()
         if fresh and keys:
             members = tuple(
                 member.model_copy(update={"prekey": keys[0]}) if member.cid == DEV else member

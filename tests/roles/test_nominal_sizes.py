@@ -77,8 +77,8 @@ def test_a_reward_is_reckoned_with_the_device_s_own_number_of_validation_example
 def test_a_device_keeps_to_its_own_sizes_whoever_gives_it_the_terms():
     house = hall(data=SKEWED, privacy={"reward_epsilon": 20})
     for name, own in devices(house.terms).items():
-        assert house.devices[name]._federation.nominal == own.nominal
-    assert len({device._federation.nominal for device in house.devices.values()}) == 7
+        assert house.devices[name].kit.federation.nominal == own.nominal
+    assert len({device.kit.federation.nominal for device in house.devices.values()}) == 7
 
 
 def test_sizes_that_are_all_alike_change_nothing():

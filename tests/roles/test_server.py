@@ -31,7 +31,7 @@ def greeting(house: Hall, name: str, **changes) -> Hello:
     given = {
         "seal_public": house.endpoints[name].seal_public,
         "device_class": "edge",
-        "prekeys": device._keyring.publics(),
+        "prekeys": device.kit.keyring.publics(),
     }
     return Hello(**{**given, **changes})
 
@@ -72,11 +72,11 @@ def test_every_member_has_its_own_reward_once_a_round(gathered):
 
 
 def test_the_next_rounds_weights_are_the_supernet_of_the_last(gathered):
-    before = gathered.server._vector.copy()
+    before = gathered.server.desk.vector.copy()
     gathered.deliver(held=lambda letter: letter.header.round == 2)
     checkpoint = gathered.shelf.checkpoints[1]
     assert not np.array_equal(checkpoint.vector, before)
-    assert np.array_equal(gathered.server._vector, checkpoint.vector)
+    assert np.array_equal(gathered.server.desk.vector, checkpoint.vector)
 
 
 def test_the_agents_of_those_left_out_do_not_move(gathered):
@@ -154,7 +154,7 @@ def claimed(name: str, mask: bytes, seal: bytes, sequence: int = 7) -> PublicPre
 
 
 def bad_signature(house: Hall) -> dict:
-    key = house.devices[DEV]._keyring.publics()[0]
+    key = house.devices[DEV].kit.keyring.publics()[0]
     return {"prekeys": (key.model_copy(update={"sequence": key.sequence + 1}),)}
 
 
@@ -194,7 +194,7 @@ def test_a_device_of_an_unknown_class_is_not_taken(hall):
 def test_a_copied_key_costs_one_device_its_place_and_nobody_the_round(hall):
     """dev-002 passes dev-001's keys off as its own; only a roster shows it."""
     hall.gather(absent=(DEV,))
-    victim = hall.devices["dev-001"]._keyring.publics()[0]
+    victim = hall.devices["dev-001"].kit.keyring.publics()[0]
     greet(hall, DEV, prekeys=(claimed(DEV, victim.mask_public, victim.seal_public),))
     assert hall.drops() == [(1, DEV, "enrol", "duplicate_key")]
     hall.deliver()
@@ -204,7 +204,7 @@ def test_a_copied_key_costs_one_device_its_place_and_nobody_the_round(hall):
 
 def test_a_copied_key_that_leaves_too_few_aborts_at_the_deadline(hall):
     hall.gather(absent=("dev-003", "dev-004", "dev-005", "dev-006"))
-    victim = hall.devices["dev-001"]._keyring.publics()[0]
+    victim = hall.devices["dev-001"].kit.keyring.publics()[0]
     greet(hall, "dev-003", prekeys=(claimed("dev-003", victim.mask_public, victim.seal_public),))
     hall.fire("enrol-1")
     assert hall.shelf.outcomes() == ["too_few_members"]
@@ -214,7 +214,7 @@ def test_a_copied_key_that_leaves_too_few_aborts_at_the_deadline(hall):
 def test_a_spent_key_offered_again_is_not_taken(gathered):
     own = next(m.prekey for m in gathered.roster.members if m.cid == DEV)
     greet(gathered, DEV, prekeys=(own,))
-    assert own.sequence not in gathered.server._registry[DEV].prekeys
+    assert own.sequence not in gathered.server.desk.registry[DEV].prekeys
 
 
 # Left out ------------------------------------------------------------------------------------
@@ -267,8 +267,8 @@ def as_sent(state: Collecting) -> Upload:
 def test_a_second_different_report_is_equivocation_and_the_first_counts(gathered):
     gathered.deliver(held=lambda x: x.kind == "report" and x.sender == "dev-006")
     held = list(gathered.post)
-    state = gathered.server._round.state
-    first = gathered.server._round.noised[DEV]
+    state = gathered.server.desk.round.state
+    first = gathered.server.desk.round.noised[DEV]
     sent = as_sent(state)
     other = sent.model_copy(update={"self_commitments": sent.self_commitments[::-1]})
     answer(gathered, DEV, "report", Report(upload=other.encode(), noised_correct=first + 1))
@@ -283,7 +283,7 @@ def test_a_second_different_report_is_equivocation_and_the_first_counts(gathered
 def test_the_same_report_twice_counts_once(gathered):
     gathered.deliver(held=lambda x: x.kind == "report" and x.sender == "dev-006")
     held = list(gathered.post)
-    current = gathered.server._round
+    current = gathered.server.desk.round
     again = Report(upload=as_sent(current.state).encode(), noised_correct=99)
     answer(gathered, DEV, "report", again)
     gathered.post = held
@@ -302,7 +302,7 @@ def test_a_report_that_is_no_upload_leaves_its_sender_out(gathered):
 
 
 def test_a_refusal_is_taken_at_its_word_once(gathered):
-    refusal = Refusal(rid=gathered.server._round.rid, reason="cap_exceeded")
+    refusal = Refusal(rid=gathered.server.desk.round.rid, reason="cap_exceeded")
     answer(gathered, DEV, "refusal", refusal)
     assert gathered.drops() == [(1, DEV, "train", "cap_exceeded")]
 
@@ -318,7 +318,7 @@ def test_a_refusal_is_taken_at_its_word_once(gathered):
 def test_a_refusal_of_another_round_or_reason_changes_nothing(gathered, refusal, number, reason):
     answer(gathered, DEV, "refusal", refusal, number)
     assert gathered.drops() == [(1, DEV, "train", reason)]
-    assert DEV in gathered.server._round.pending
+    assert DEV in gathered.server.desk.round.pending
 
 
 def test_what_no_device_says_is_dropped(gathered):
@@ -508,10 +508,10 @@ def test_a_new_life_ends_the_round_its_predecessor_died_in_and_starts_another(ga
 def test_a_new_life_goes_on_from_the_last_checkpoint(gathered):
     gathered.deliver(held=lambda letter: letter.header.round == 2)
     gathered.post.clear()
-    vector = gathered.server._vector.copy()
+    vector = gathered.server.desk.vector.copy()
     gathered.bear_server()
-    assert np.array_equal(gathered.server._vector, vector)
-    again, kept = gathered.server._agents.state(), gathered.shelf.checkpoints[1].agents
+    assert np.array_equal(gathered.server.desk.vector, vector)
+    again, kept = gathered.server.desk.agents.state(), gathered.shelf.checkpoints[1].agents
     assert again.keys() == kept.keys()
     assert all(np.array_equal(again[name], kept[name]) for name in kept)
 

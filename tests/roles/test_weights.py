@@ -52,7 +52,7 @@ def test_by_default_everybody_counts_alike(gathered: Hall):
 
 def test_a_weighted_sum_moves_the_supernet_by_the_weighted_mean(books: Books):
     house = weighing()
-    roster, before = house.roster, house.server._vector.copy()
+    roster, before = house.roster, house.server.desk.vector.copy()
     weights = {member.cid: member.weight for member in roster.members}
     assert len(set(weights.values())) > 2
     house.deliver()
@@ -101,7 +101,7 @@ def test_a_round_with_a_smaller_clip_is_summed_on_its_own_grid(books: Books):
         house.bear(name, hall().terms)  # devices that would allow 4.0
     house.gather()
     assert house.roster.clip_micro == round(1.5 * MICRO)
-    before = house.server._vector.copy()
+    before = house.server.desk.vector.copy()
     house.deliver()
     given = next(iter(books.given.values()))
     assert house.shelf.outcomes()[0] == "COMPLETE"

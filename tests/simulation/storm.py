@@ -61,7 +61,7 @@ class Storm(RandomFaults):
             return
         assert self.simulation is not None
         server = self.simulation._processes[SERVER].role
-        current = server._round  # type: ignore[attr-defined]
+        current = server.desk.round  # type: ignore[attr-defined]
         honest = getattr(current.state, "request", None) if current else None
         if honest is None or len(honest.survivors) < 2:
             return
@@ -71,7 +71,7 @@ class Storm(RandomFaults):
         }
         other = honest.model_copy(update=fewer)
         now = self.simulation.now_ms
-        lie = server._send(  # type: ignore[attr-defined]
+        lie = server.desk.send(  # type: ignore[attr-defined]
             recipient, "commit_request", other, current.number, now
         )
         self._slip("equivocated", recipient, lie.data)

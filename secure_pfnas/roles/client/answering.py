@@ -1,0 +1,115 @@
+"""What a device answers once it has trained.
+
+Rules of this file:
+    * What is released is in the ledger before it is sent.
+    * One survivor set is signed in a round, and is durable before the signature leaves.
+    * A device that cannot finish withdraws and forgets the keys.
+    * What a device does not say cannot leak: raw metrics go to its own folder and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from secure_pfnas.errors import DropReason, Rejected
+from secure_pfnas.learning.jobs import TrainingResult
+from secure_pfnas.roles.client.kit import JoinedRound, Kit
+from secure_pfnas.roles.events import Effect
+from secure_pfnas.roles.messages import Done, Refusal, Report
+from secure_pfnas.roles.records import (
+    LedgerAppended,
+    MetricsKept,
+    PersonalKept,
+    SurvivorsSigned,
+    TaskRefused,
+)
+from secure_pfnas.roles.release import quantised, release_reward, release_update
+from secure_pfnas.secagg.messages import CommitRequest, RevealRequest
+
+
+def computed(kit: Kit, job: str, result: TrainingResult | None, now_ms: int) -> list[Effect]:
+    """Report a finished training once, or leave the round if there is nothing to report."""
+    current = kit.round
+    if current is None or current.job != job or current.reported:
+        return []
+    try:
+        return _report(kit, current, result, now_ms)
+    except Rejected as refusal:
+        kit.round = None
+        answer = Refusal(rid=current.rid, reason=refusal.reason.value)
+        record = TaskRefused(current.number, refusal.reason)
+        return [record, kit.answer("refusal", answer, current, now_ms)]
+
+
+def _report(
+    kit: Kit, current: JoinedRound, result: TrainingResult | None, now_ms: int
+) -> list[Effect]:
+    if result is None or result.failed:
+        raise Rejected(DropReason.TRAINING_FAILED)
+    number, random = current.number, kit.randomness
+    values = quantised(
+        kit.federation,
+        current.architecture,
+        result.update,
+        random(number, "rounding"),
+        random(number, "weight-noise"),
+        norm=current.norm,
+        weight=kit.federation.weight(kit.name),
+    )
+    state, upload = current.state.upload(values, random(number, "masks"), kit.lanes)
+    encoded = upload.encode()
+    kit.ledger, update = release_update(kit.federation, kit.ledger, number, encoded)
+    kit.ledger, reward, noised = release_reward(
+        kit.federation, kit.ledger, number, result.correct, random(number, "reward")
+    )
+    kit.round = replace(current, state=state, reported=True)
+    report = Report(upload=encoded, noised_correct=noised)
+    return [
+        *_kept(kit, current, result),
+        LedgerAppended(update),
+        LedgerAppended(reward),
+        kit.answer("report", report, current, now_ms),
+    ]
+
+
+def _kept(kit: Kit, current: JoinedRound, result: TrainingResult) -> list[Effect]:
+    """Keep what is the device's alone."""
+    kit.personal = result.personal
+    metrics = MetricsKept(
+        round=current.number,
+        architecture=current.architecture,
+        test_correct=result.test_correct,
+        test_size=result.test_size,
+        steps=result.steps,
+    )
+    personal = [] if result.personal is None else [PersonalKept(result.personal)]
+    return [metrics, *personal]
+
+
+def commit(kit: Kit, request: CommitRequest, now_ms: int) -> list[Effect]:
+    """Sign the round's one survivor set; raises ``Rejected`` as the scheme's ``commit``."""
+    current = kit.in_round(request.rid)
+    state, signature = current.state.commit(request, kit.endpoint.signer)
+    kit.round = replace(current, state=state)
+    return [
+        SurvivorsSigned(current.number, signature.digest),
+        kit.answer("commit_signature", signature, current, now_ms),
+    ]
+
+
+def reveal(kit: Kit, request: RevealRequest, now_ms: int) -> list[Effect]:
+    """Open what the signed set opens; raises ``Rejected`` as the scheme's ``reveal``."""
+    current = kit.in_round(request.commit.rid)
+    state, answer = current.state.reveal(request)
+    kit.round = replace(current, state=state)
+    return [kit.answer("reveal", answer, current, now_ms)]
+
+
+def conclude(kit: Kit, done: Done, number: int, now_ms: int) -> list[Effect]:
+    """Forget the round that ended, and greet again where the server needs to hear of it."""
+    if kit.round is not None and kit.round.rid == done.rid:
+        kit.round = None
+    if number > kit.last_round:
+        kit.keyring.discard_oldest()
+    left_out = kit.name not in done.survivors
+    return kit.greet(now_ms) if left_out or kit.keyring.is_low else []
