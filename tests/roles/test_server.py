@@ -451,7 +451,7 @@ def test_a_silent_committee_opens_nothing_and_the_federation_goes_on(gathered, k
 
 def test_a_device_that_reveals_wrong_shares_is_named_and_no_wrong_sum_comes_of_it(gathered, books):
     gathered.deliver(held=lambda x: x.kind == "reveal")
-    true = gathered.devices[DEV]._round.state.message
+    true = gathered.devices[DEV].kit.round.state.message
     wrong = true.model_copy(
         update={
             "shares": tuple(
