@@ -108,11 +108,25 @@ def revoke(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Put a certificate on the revocation list; send SIGHUP to the broker afterwards."""
+    """Put a party's certificates on the revocation list, which brokers follow."""
     path = CertificateAuthority.open(certs).revoke(name, now=_now())
     answer(
         {"revoked": name, "list": str(path)},
         lambda console: console.print(f"{name} is on {path}"),
+        as_json=as_json,
+    )
+
+
+@app.command("roll-over", epilog="Example: secure-pfnas certs roll-over --certs certs")
+def roll_over(certs: Certs = DEFAULT_CERTS, *, as_json: AsJson = False) -> None:
+    """Put a new issuing CA in the old one's place; the root's key must be at hand."""
+    authority = CertificateAuthority.open(certs).roll_over(now=_now())
+    until = authority.certificate.not_valid_after_utc.isoformat()
+    answer(
+        {"folder": str(certs), "not_after": until},
+        lambda console: console.print(
+            f"new issuing CA in {certs}, valid until {until}; the old one is still believed"
+        ),
         as_json=as_json,
     )
 

@@ -1,7 +1,8 @@
 """What a certificate of the federation looks like.
 
 Rules of this file:
-    * P-256 throughout; one CA signs every leaf directly, and no leaf may sign another.
+    * P-256 throughout. A root, kept offline, signs issuing CAs; an issuing CA signs every leaf
+      directly, and no leaf may sign another.
     * The role is the SAN URI ``fl:<role>``. Only a broker's certificate carries host names and may
       serve TLS; all others may only be clients, so that no device can pose as the broker.
     * Only making and reading: no files, no clock. The hour is an argument.
@@ -53,15 +54,40 @@ def key_use(role: PartyRole) -> x509.ObjectIdentifier:
 
 
 def make_ca(
-    key: ec.EllipticCurvePrivateKey, federation: str, *, now: datetime, days: int
+    key: ec.EllipticCurvePrivateKey,
+    federation: str,
+    *,
+    now: datetime,
+    days: int,
+    path_length: int = 0,
 ) -> x509.Certificate:
-    """Sign the federation's root certificate, valid from ``now`` for ``days``."""
+    """Sign a root certificate, valid from ``now`` for ``days``.
+
+    With ``path_length`` 0 it signs leaves itself; with 1 it signs issuing CAs, and no leaf.
+    """
     check_name(federation, "federation")
     name = _distinguished(f"{federation} CA", federation)
     builder = _builder(key.public_key(), name, name, now=now, days=days)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
+    builder = _as_ca(builder, path_length)
     return _with_key_identifiers(builder, key.public_key(), key.public_key()).sign(key, SHA256())
+
+
+def make_issuing(
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    root: x509.Certificate,
+    root_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    days: int,
+) -> x509.Certificate:
+    """Sign the certificate of a CA that signs leaves; its name follows from its key."""
+    federation = organisation(root)
+    mark = x509.SubjectKeyIdentifier.from_public_key(public_key).digest.hex()[:8]
+    subject = _distinguished(f"{federation} issuing CA {mark}", federation)
+    builder = _as_ca(_builder(public_key, subject, root.subject, now=now, days=days), 0)
+    return _with_key_identifiers(builder, public_key, root_key.public_key()).sign(
+        root_key, SHA256()
+    )
 
 
 def make_leaf(
@@ -77,8 +103,7 @@ def make_leaf(
 ) -> x509.Certificate:
     """Sign a party's certificate; ``hosts`` are written into a broker's only."""
     check_name(name, role.value)
-    organisation = ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value
-    subject = _distinguished(name, str(organisation))
+    subject = _distinguished(name, organisation(ca))
     alternative: list[x509.GeneralName] = [x509.UniformResourceIdentifier(ROLE_PREFIX + role.value)]
     if role is PartyRole.BROKER:
         alternative += [_host(host) for host in hosts]
@@ -112,6 +137,18 @@ def make_crl(
     return builder.sign(ca_key, SHA256())
 
 
+def organisation(certificate: x509.Certificate) -> str:
+    """Return the federation that a certificate was made for; empty where it names none."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(names[0].value) if names else ""
+
+
+def renewal_due(certificate: x509.Certificate) -> datetime:
+    """Return the hour at which two thirds of a certificate's life are over."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begins + (ends - begins) * 2 / 3
+
+
 def common_name(certificate: x509.Certificate) -> str | None:
     """Return the subject's only common name, or None."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -128,6 +165,12 @@ def role_of(certificate: x509.Certificate) -> PartyRole | None:
     roles = [uri.removeprefix(ROLE_PREFIX) for uri in uris if uri.startswith(ROLE_PREFIX)]
     known = {role.value: role for role in PartyRole}
     return known.get(roles[0]) if len(roles) == 1 else None
+
+
+def _as_ca(builder: x509.CertificateBuilder, path_length: int) -> x509.CertificateBuilder:
+    constraints = x509.BasicConstraints(ca=True, path_length=path_length)
+    builder = builder.add_extension(constraints, critical=True)
+    return builder.add_extension(_usage(signs_certificates=True), critical=True)
 
 
 def _distinguished(common: str, organisation: str) -> x509.Name:

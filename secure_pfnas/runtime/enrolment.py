@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from cryptography.x509.oid import NameOID
-
 from secure_pfnas.config import Settings
+from secure_pfnas.runtime.certificates import organisation
+from secure_pfnas.runtime.credentials import read_file
 from secure_pfnas.runtime.pki import CertificateAuthority, CredentialFiles
 from secure_pfnas.runtime.terms import device_names
 from secure_pfnas.runtime.trust import read_ca
@@ -48,11 +48,9 @@ def federation_of(files: CredentialFiles) -> str:
         UserError: IDENTITY for a missing or malformed file.
     """
     files.signer()
-    authority = read_ca(files.ca.read_bytes())
-    names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return str(names[0].value) if names else ""
+    return organisation(read_ca(read_file(files.ca)))
 
 
 def holds_ca(folder: Path) -> bool:
-    """Tell whether a folder of certificates also holds the key that issues them."""
-    return (folder / "ca.key.pem").exists()
+    """Tell whether a folder of certificates also holds a key that issues them."""
+    return any((folder / key).exists() for key in ("ca.key.pem", "root.key.pem"))

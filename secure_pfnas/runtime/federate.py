@@ -107,7 +107,7 @@ def serve(
     host = Host(NoWorkers(), faults=faults)
     on_host(host)
     files = bus.credentials(SERVER)
-    born = lives.server(federation, files.signer(), files.trust(utc_now), store)
+    born = lives.server(federation, files.signer(), files.followed(utc_now), store)
     host.add(Resident(SERVER, born, store), _server_link(federation, bus, store))
     return host.run()[SERVER] or Abort(AbortReason.INTERRUPTED)
 
@@ -144,7 +144,7 @@ def attend(
         for name, folder in folders.items():
             store = stack.enter_context(DeviceStore(folder))
             files = bus.credentials(name)
-            born = lives.device(federation, files.signer(), files.trust(utc_now), store)
+            born = lives.device(federation, files.signer(), files.followed(utc_now), store)
             host.add(Resident(name, born, store), _device_link(federation, bus, name, hub))
         return host.run()
 

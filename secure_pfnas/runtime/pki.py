@@ -2,45 +2,58 @@
 
 Rules of this file:
     * Running again changes no existing file: an existing CA is opened, an existing certificate
-      that is still valid is handed back.
+      that is still valid is handed back. A start that was cut short is finished, not begun anew.
+    * The root signs issuing CAs and nothing else; its key may be carried away after ``create``.
     * A party's folder appears whole or not at all; private keys are readable by their owner only.
-    * Whatever is wrong with a file is one ``UserError`` line, never a traceback.
+    * Every issuing CA has a revocation list from its first hour on, so that a broker that asks
+      for one can be started before anything is revoked.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from secure_pfnas.errors import ExitCode, Rejected, UserError
 from secure_pfnas.runtime.certificates import (
     check_name,
     common_name,
     make_ca,
     make_crl,
+    make_issuing,
     make_leaf,
     new_key,
+    organisation,
     role_of,
 )
-from secure_pfnas.runtime.trust import CertificateTrust, read_ca, read_crl
+from secure_pfnas.runtime.credentials import (
+    CredentialFiles,
+    certificate_pem,
+    identity_error,
+    key_pem,
+    load_certificate,
+    load_key,
+    read_file,
+)
+from secure_pfnas.runtime.files import (
+    OWNER_ONLY,
+    append_line,
+    hold,
+    storage_faults,
+    write_atomically,
+)
+from secure_pfnas.runtime.revocation import list_text, listed_names
+from secure_pfnas.runtime.trust import CertificateTrust, read_bundle, read_crl
 from secure_pfnas.wire.identity import PartyRole, Signer
 
 __all__ = [
@@ -51,70 +64,8 @@ __all__ = [
     "MemoryAuthority",
 ]
 
-FILE_LIMIT = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialFiles:
-    """A party's certificate, key and CA on disk."""
-
-    certificate: Path
-    key: Path
-    ca: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> Self:
-        """Name the three files of a party's folder."""
-        return cls(folder / "cert.pem", folder / "key.pem", folder / "ca.pem")
-
-    @property
-    def crl(self) -> Path | None:
-        """The revocation list: in this folder, else in the CA's above it."""
-        for folder in (self.ca.parent, self.ca.parent.parent):
-            if (folder / "crl.pem").is_file():
-                return folder / "crl.pem"
-        return None
-
-    def signer(self) -> Signer:
-        """Read certificate and key.
-
-        Raises:
-            UserError: IDENTITY for a missing, malformed or mismatched file.
-        """
-        leaf = _load_certificate(self.certificate)
-        key = _load_key(self.key)
-        name, role = common_name(leaf), role_of(leaf)
-        if name is None or role is None:
-            raise _identity(f"{self.certificate} names no party or no fl:<role>")
-        if leaf.public_key() != key.public_key():
-            raise _identity(f"{self.key} is not the key of {self.certificate}")
-        return Signer(name, role, leaf.public_bytes(Encoding.DER), key)
-
-    def trust(self, clock: Callable[[], datetime]) -> CertificateTrust:
-        """Return trust in these files' CA and its revocation list.
-
-        Raises:
-            UserError: IDENTITY for a missing or malformed file.
-        """
-        crl = self.crl
-        return CertificateTrust(_read(self.ca), clock, None if crl is None else _read(crl))
-
-    def check(self, now: datetime) -> Signer:
-        """Read the files and check that they are believed at ``now``.
-
-        Raises:
-            UserError: IDENTITY for missing, malformed, mismatched, expired or revoked ones.
-        """
-        signer = self.signer()
-        ca = read_ca(_read(self.ca))
-        if now > ca.not_valid_after_utc:
-            raise _identity(f"{self.ca}: the CA expired on {ca.not_valid_after_utc:%Y-%m-%d}")
-        try:
-            self.trust(lambda: now).party(signer.certificate)
-        except Rejected as error:
-            raise _identity(f"{self.certificate} is refused: {error.detail}") from error
-        return signer
+ISSUING_DAYS = 1825
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +81,13 @@ class IssuedCertificate:
 
 
 class CertificateAuthority:
-    """A CA in a folder: ``ca.pem``, ``ca.key.pem``, ``crl.pem`` and one folder a party."""
+    """A CA in a folder.
+
+    ``root.pem`` and ``root.key.pem`` (carry the key away), ``ca.pem`` (the bundle that parties
+    believe: issuing CAs, newest first, then roots), ``ca.key.pem``, ``crl.pem``, ``issued.jsonl``
+    (every certificate ever issued), ``former/`` (issuing CAs that were replaced) and one folder
+    a party.
+    """
 
     def __init__(
         self, folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
@@ -143,21 +100,18 @@ class CertificateAuthority:
     def create(
         cls, folder: Path, *, federation: str, now: datetime, lifetime_days: int = 3650
     ) -> Self:
-        """Make a CA, or open the one that is there.
+        """Make a root and an issuing CA, or open what is there.
 
         Raises:
             UserError: IDENTITY for another federation's CA; STORAGE if it cannot be written.
         """
+        check_name(federation, "federation")
         if not (folder / "ca.pem").exists():
-            key = new_key()
-            certificate = make_ca(key, federation, now=now, days=lifetime_days)
-            with _writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                _write(folder / "ca.key.pem", _key_pem(key), mode=0o600)
-                _write(folder / "ca.pem", _pem(certificate))
+            with hold(folder):
+                _found(folder, federation, now, lifetime_days)
         authority = cls.open(folder)
         if authority.federation != federation:
-            raise _identity(
+            raise identity_error(
                 f"{folder} holds the CA of {authority.federation!r}, not of {federation!r}"
             )
         return authority
@@ -169,17 +123,22 @@ class CertificateAuthority:
         Raises:
             UserError: IDENTITY for a missing, malformed or mismatched file.
         """
-        certificate = read_ca(_read(folder / "ca.pem"))
-        key = _load_key(folder / "ca.key.pem")
-        if certificate.public_key() != key.public_key():
-            raise _identity(f"{folder / 'ca.key.pem'} is not the key of {folder / 'ca.pem'}")
-        return cls(folder, certificate, key)
+        bundle = read_bundle(read_file(folder / "ca.pem"))
+        key = load_key(folder / "ca.key.pem")
+        for authority in bundle:
+            if authority.certificate.public_key() == key.public_key():
+                return cls(folder, authority.certificate, key)
+        raise identity_error(f"{folder / 'ca.key.pem'} is not the key of {folder / 'ca.pem'}")
 
     @property
     def federation(self) -> str:
         """The federation this CA was made for."""
-        names = self.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        return str(names[0].value) if names else ""
+        return organisation(self.certificate)
+
+    @property
+    def bundle(self) -> bytes:
+        """The CA certificates that parties believe, as PEM."""
+        return read_file(self.folder / "ca.pem")
 
     def issue(
         self,
@@ -190,14 +149,14 @@ class CertificateAuthority:
         days: int = 90,
         hosts: tuple[str, ...] = LOOPBACK,
     ) -> CredentialFiles:
-        """Issue a certificate, or hand back the valid one that is there.
+        """Issue a certificate with a key made here, or hand back the valid one that is there.
 
         Args:
             name: The party's name in topics, rosters and ledgers.
             role: What it may be.
             now: The hour it becomes valid.
             days: Lifetime; never beyond the CA's.
-            hosts: Host names and addresses, written into a broker's certificate only.
+            hosts: Host names and addresses, written into certificates of roles that serve TLS.
 
         Raises:
             UserError: IDENTITY for a bad name, an expired CA, or an existing certificate that
@@ -207,12 +166,31 @@ class CertificateAuthority:
         files = CredentialFiles.in_folder(self.folder / name)
         if (self.folder / name).exists():
             return self._existing(files, role, now)
+        key = new_key()
+        leaf = self.sign(key.public_key(), name, role, now=now, days=days, hosts=hosts)
+        self._write_party(name, leaf, key)
+        return files
+
+    def sign(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        name: str,
+        role: PartyRole,
+        *,
+        now: datetime,
+        days: int = 90,
+        hosts: tuple[str, ...] = (),
+    ) -> x509.Certificate:
+        """Sign a certificate for a key made elsewhere, and book it before it is handed out.
+
+        Raises:
+            UserError: IDENTITY for a bad name or an expired CA; STORAGE if it cannot be booked.
+        """
         remaining = (self.certificate.not_valid_after_utc - now).days
         if remaining < 1:
-            raise _identity(f"{self.folder / 'ca.pem'}: the CA has expired")
-        key = new_key()
+            raise identity_error(f"{self.folder / 'ca.pem'}: the CA has expired")
         leaf = make_leaf(
-            key.public_key(),
+            public_key,
             name,
             role,
             ca=self.certificate,
@@ -221,11 +199,29 @@ class CertificateAuthority:
             days=min(days, remaining),
             hosts=hosts,
         )
-        self._write_party(name, leaf, key)
-        return files
+        entry = {"name": name, "role": role.value, "serial": f"{leaf.serial_number:x}"}
+        entry["until"] = leaf.not_valid_after_utc.isoformat()
+        append_line(self.folder / "issued.jsonl", json.dumps(entry))
+        return leaf
+
+    def chain(self, leaf: x509.Certificate) -> bytes:
+        """Return a party's certificate file: its own, and the CA that a root vouches for."""
+        pem = certificate_pem(leaf)
+        own = self.certificate
+        return pem if own.issuer == own.subject else pem + certificate_pem(own)
+
+    def enter(self, name: str, leaf: x509.Certificate) -> None:
+        """Keep the newest certificate of a party whose key lies elsewhere.
+
+        Raises:
+            UserError: STORAGE if it cannot be written.
+        """
+        with storage_faults(self.folder / name):
+            (self.folder / name).mkdir(exist_ok=True)
+        write_atomically(self.folder / name / "cert.pem", self.chain(leaf))
 
     def listing(self) -> list[IssuedCertificate]:
-        """List the certificates in the folder, by name.
+        """List the newest certificate of every party in the folder, by name.
 
         Raises:
             UserError: IDENTITY for a malformed file.
@@ -233,10 +229,10 @@ class CertificateAuthority:
         revoked = self._revoked()
         rows: list[IssuedCertificate] = []
         for path in sorted(self.folder.glob("[a-z0-9]*/cert.pem")):
-            leaf = _load_certificate(path)
+            leaf = load_certificate(path)
             name, role = common_name(leaf), role_of(leaf)
             if name is None or role is None:
-                raise _identity(f"{path} names no party or no fl:<role>")
+                raise identity_error(f"{path} names no party or no fl:<role>")
             rows.append(
                 IssuedCertificate(
                     name=name,
@@ -250,43 +246,136 @@ class CertificateAuthority:
         return rows
 
     def revoke(self, name: str, *, now: datetime) -> Path:
-        """Put a party's certificate on the revocation list; returns the list's path.
+        """Put all of a party's certificates on the revocation lists; returns the lists' path.
 
         Raises:
             UserError: IDENTITY if the party has no certificate here.
         """
         check_name(name, "party")
-        serial = _load_certificate(self.folder / name / "cert.pem").serial_number
-        serials = sorted(self._revoked() | {serial})
-        crl = make_crl(serials, ca=self.certificate, ca_key=self._key, now=now)
-        path = self.folder / "crl.pem"
-        with _writing(path):
-            _write(path, crl.public_bytes(Encoding.PEM))
-        return path
+        leaf = load_certificate(self.folder / name / "cert.pem")
+        with hold(self.folder):
+            revoked = dict.fromkeys({leaf.serial_number, *self._serials(name)}, name)
+            self.write_lists(self._names() | revoked, now)
+        return self.folder / "crl.pem"
+
+    def roll_over(self, *, now: datetime) -> Self:
+        """Put a new issuing CA in this one's place, and return it.
+
+        Both are in the bundle of every party whose folder is here, until the old one has ended;
+        parties elsewhere need the new ``ca.pem`` before the new CA's certificates reach them.
+
+        Raises:
+            UserError: IDENTITY without the root's key; STORAGE if it cannot be written.
+        """
+        folder = self.folder
+        root, root_key = load_certificate(folder / "root.pem"), load_key(folder / "root.key.pem")
+        with hold(folder):
+            mark = f"{self.certificate.serial_number:x}"
+            with storage_faults(folder):
+                (folder / "former").mkdir(exist_ok=True)
+            write_atomically(folder / "former" / f"{mark}.pem", certificate_pem(self.certificate))
+            write_atomically(folder / "former" / f"{mark}.key.pem", key_pem(self._key), OWNER_ONLY)
+            key, held = new_key(), x509.load_pem_x509_certificates(self.bundle)
+            issuing = make_issuing(
+                key.public_key(),
+                root=root,
+                root_key=root_key,
+                now=now,
+                days=_issuing_days(root, now),
+            )
+            successor = type(self)(folder, issuing, key)
+            successor.write_lists(self._names(), now)
+            living = [one for one in held if one.not_valid_after_utc > now]
+            bundle = b"".join(map(certificate_pem, [issuing, *living]))
+            # Whoever opens the CA in between finds the old key's certificate in the new bundle.
+            write_atomically(folder / "ca.pem", bundle)
+            write_atomically(folder / "ca.key.pem", key_pem(key), OWNER_ONLY)
+            for path in sorted(folder.glob("[a-z0-9]*/ca.pem")):
+                write_atomically(path, bundle)
+        return successor
+
+    def write_lists(self, names: dict[int, str], now: datetime) -> None:
+        """Sign the revocation list of every issuing CA whose key is here; for holders only.
+
+        Raises:
+            UserError: STORAGE if it cannot be written, IDENTITY for a malformed file.
+        """
+        signers = [(self.certificate, self._key)]
+        for path in sorted(self.folder.glob("former/*.key.pem")):
+            former = load_certificate(path.with_name(path.name.replace(".key.pem", ".pem")))
+            signers.append((former, load_key(path)))
+        lists = [make_crl(sorted(names), ca=ca, ca_key=key, now=now) for ca, key in signers]
+        text = list_text(names, [one.public_bytes(Encoding.PEM) for one in lists])
+        write_atomically(self.folder / "crl.pem", text)
 
     def _revoked(self) -> frozenset[int]:
         path = self.folder / "crl.pem"
-        return read_crl(_read(path), self.certificate) if path.exists() else frozenset[int]()
+        if not path.exists():
+            return frozenset[int]()
+        return read_crl(read_file(path), read_bundle(self.bundle))
+
+    def _names(self) -> dict[int, str]:
+        """Return what is revoked, and whose it was; empty where nobody knows."""
+        path = self.folder / "crl.pem"
+        known = listed_names(read_file(path)) if path.exists() else {}
+        return {serial: known.get(serial, "") for serial in self._revoked()}
+
+    def _serials(self, name: str) -> set[int]:
+        """Return the serial numbers of all certificates ever issued to a party."""
+        path = self.folder / "issued.jsonl"
+        if not path.exists():
+            return set()
+        entries = [cast("dict[str, str]", json.loads(line)) for line in path.open()]
+        return {int(entry["serial"], 16) for entry in entries if entry["name"] == name}
 
     def _existing(self, files: CredentialFiles, role: PartyRole, now: datetime) -> CredentialFiles:
         signer = files.check(now)
         if signer.role is not role:
-            raise _identity(f"{files.certificate} is a {signer.role.value}'s, not a {role.value}'s")
+            raise identity_error(
+                f"{files.certificate} is a {signer.role.value}'s, not a {role.value}'s"
+            )
         return files
 
     def _write_party(
         self, name: str, leaf: x509.Certificate, key: ec.EllipticCurvePrivateKey
     ) -> None:
-        with _writing(self.folder / name):
+        with storage_faults(self.folder / name):
             draft = Path(tempfile.mkdtemp(prefix=".issuing-", dir=self.folder))
             try:
-                _write(draft / "key.pem", _key_pem(key), mode=0o600)
-                _write(draft / "cert.pem", _pem(leaf))
-                _write(draft / "ca.pem", _pem(self.certificate))
+                write_atomically(draft / "key.pem", key_pem(key), OWNER_ONLY)
+                write_atomically(draft / "cert.pem", self.chain(leaf))
+                write_atomically(draft / "ca.pem", self.bundle)
                 draft.chmod(0o755)
                 draft.rename(self.folder / name)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def _found(folder: Path, federation: str, now: datetime, days: int) -> None:
+    """Make root and issuing CA; ``ca.pem`` comes last, and says that all is there."""
+    if (folder / "root.pem").exists() and not (folder / "root.key.pem").exists():
+        raise identity_error(f"{folder} holds root.pem, but neither its key nor ca.pem")
+    root_key = _key_in(folder / "root.key.pem")
+    root = make_ca(root_key, federation, now=now, days=days, path_length=1)
+    key = _key_in(folder / "ca.key.pem")
+    issuing = make_issuing(
+        key.public_key(), root=root, root_key=root_key, now=now, days=_issuing_days(root, now)
+    )
+    crl = make_crl((), ca=issuing, ca_key=key, now=now).public_bytes(Encoding.PEM)
+    write_atomically(folder / "root.pem", certificate_pem(root))
+    write_atomically(folder / "crl.pem", list_text({}, [crl]))
+    write_atomically(folder / "ca.pem", certificate_pem(issuing) + certificate_pem(root))
+
+
+def _issuing_days(root: x509.Certificate, now: datetime) -> int:
+    """Return how long an issuing CA may live; never beyond its root."""
+    return min(ISSUING_DAYS, (root.not_valid_after_utc - now).days)
+
+
+def _key_in(path: Path) -> ec.EllipticCurvePrivateKey:
+    if not path.exists():
+        write_atomically(path, key_pem(new_key()), OWNER_ONLY)
+    return load_key(path)
 
 
 class MemoryAuthority:
@@ -326,71 +415,4 @@ class MemoryAuthority:
 
     def trust(self, clock: Callable[[], datetime]) -> CertificateTrust:
         """Return trust in this CA."""
-        return CertificateTrust(_pem(self.certificate), clock)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_LIMIT)
-    except OSError as error:
-        raise _identity(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _load_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(_read(path))
-    except ValueError as error:
-        raise _identity(f"{path} holds no certificate in PEM form") from error
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError) as error:
-        raise _identity(f"{path} holds no unencrypted private key in PEM form") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise _identity(f"{path} holds no P-256 key")
-    return key
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write durably under another name, then rename: a reader sees all of it or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}",
-            todo="free space on the disk or choose a folder you may write to",
-            code=ExitCode.STORAGE,
-        ) from error
-
-
-def _identity(what: str) -> UserError:
-    return UserError(
-        what,
-        todo="issue it again with `secure-pfnas certs issue` after moving the old folder away",
-        code=ExitCode.IDENTITY,
-    )
+        return CertificateTrust(certificate_pem(self.certificate), clock)

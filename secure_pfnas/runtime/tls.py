@@ -37,6 +37,16 @@ def server_context(credentials: CredentialFiles) -> ssl.SSLContext:
 
 def _loaded(context: ssl.SSLContext, credentials: CredentialFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    load(context, credentials)
+    return context
+
+
+def load(context: ssl.SSLContext, credentials: CredentialFiles) -> None:
+    """Have connections from now on show, and believe, what the files hold.
+
+    Raises:
+        UserError: IDENTITY for files that cannot be used.
+    """
     try:
         context.load_verify_locations(cafile=credentials.ca)
         context.load_cert_chain(credentials.certificate, credentials.key)
@@ -46,4 +56,3 @@ def _loaded(context: ssl.SSLContext, credentials: CredentialFiles) -> ssl.SSLCon
             todo="issue it again with `secure-pfnas certs issue`",
             code=ExitCode.IDENTITY,
         ) from error
-    return context

@@ -1,8 +1,10 @@
 """Whose certificate is believed, at the hour the clock says.
 
 Rules of this file:
-    * Every check is explicit: chain of exactly one step, CA's signature, both validity windows,
-      no CA bit, P-256, the role's own key usage, a well-formed name, the revocation list.
+    * Every check is explicit: signed by an issuing CA of the bundle, which is a root itself or
+      signed by a root of the bundle; every validity window, no CA bit, P-256, the role's own key
+      usage, a well-formed name, the revocation lists.
+    * A root that signs issuing CAs signs no party: its key is kept offline.
     * A refusal never says more to the peer than UNTRUSTED_CERTIFICATE; the log gets the cause.
     * A verified certificate is remembered by its hash, and believed only inside its window.
 """
@@ -10,7 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -18,10 +20,9 @@ from hashlib import sha256
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from secure_pfnas.errors import DropReason, ExitCode, Rejected, UserError
-from secure_pfnas.runtime.certificates import common_name, key_use, role_of
+from secure_pfnas.runtime.certificates import common_name, key_use, organisation, role_of
 from secure_pfnas.wire.identity import NAME_PATTERN, Party, Trust
 
 CERTIFICATE_LIMIT = 4096
@@ -42,6 +43,15 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA that signs parties, and the hours in which it and its root are valid."""
+
+    certificate: x509.Certificate
+    begins: datetime
+    ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Believed:
     party: Party
     serial: int
@@ -50,12 +60,12 @@ class _Believed:
 
 
 class CertificateTrust(Trust):
-    """Trust in one CA.
+    """Trust in one federation's CAs.
 
     Args:
-        ca_pem: The federation's CA certificate.
+        ca_pem: The bundle of its CA certificates: roots, and the issuing CAs they signed.
         clock: Returns the present hour, timezone-aware.
-        crl: The CA's revocation list (PEM), if there is one.
+        crl: Their revocation lists (PEM), if there are any.
 
     Raises:
         UserError: IDENTITY for a CA file or revocation list that is not one.
@@ -64,16 +74,15 @@ class CertificateTrust(Trust):
     def __init__(
         self, ca_pem: bytes, clock: Callable[[], datetime], crl: bytes | None = None
     ) -> None:
-        self._ca = read_ca(ca_pem)
+        self._authorities = read_bundle(ca_pem)
         self._clock = clock
-        self._revoked = frozenset[int]() if crl is None else read_crl(crl, self._ca)
+        self._revoked = frozenset[int]() if crl is None else read_crl(crl, self._authorities)
         self._believed: dict[bytes, _Believed] = {}
 
     @property
     def federation(self) -> str:
-        """The federation that the CA was made for."""
-        names = self._ca.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        return str(names[0].value) if names else ""
+        """The federation that the CAs were made for."""
+        return organisation(self._authorities[0].certificate)
 
     def party(self, certificate: bytes) -> Party:
         """Verify a DER certificate and return its holder.
@@ -94,21 +103,32 @@ class CertificateTrust(Trust):
         """Honour a newer revocation list from now on.
 
         Raises:
-            UserError: IDENTITY if it isn't this CA's.
+            UserError: IDENTITY if it is none of these CAs'.
         """
-        self._revoked = self._revoked | read_crl(crl, self._ca)
+        self._revoked = self._revoked | read_crl(crl, self._authorities)
         self._believed = {
             digest: entry
             for digest, entry in self._believed.items()
             if entry.serial not in self._revoked
         }
 
+    def renew(self, ca_pem: bytes, crl: bytes | None) -> None:
+        """Believe another bundle from now on, as after a change of CAs.
+
+        Raises:
+            UserError: IDENTITY for a bundle or list that cannot be used; nothing is changed then.
+        """
+        authorities = read_bundle(ca_pem)
+        revoked = frozenset[int]() if crl is None else read_crl(crl, authorities)
+        self._authorities, self._revoked = authorities, self._revoked | revoked
+        self._believed = {}
+
     def _verify(self, data: bytes) -> _Believed:
         if len(data) > CERTIFICATE_LIMIT:
             raise _untrusted("oversized")
         try:
             leaf = x509.load_der_x509_certificate(data)
-            leaf.verify_directly_issued_by(self._ca)
+            authority = self._issuer(leaf)
             party = _holder(leaf)
         except _UNREADABLE as error:
             raise _untrusted(f"not this CA's: {type(error).__name__}") from error
@@ -117,44 +137,101 @@ class CertificateTrust(Trust):
         return _Believed(
             party=party,
             serial=leaf.serial_number,
-            begins=max(leaf.not_valid_before_utc, self._ca.not_valid_before_utc),
-            ends=min(leaf.not_valid_after_utc, self._ca.not_valid_after_utc),
+            begins=max(leaf.not_valid_before_utc, authority.begins),
+            ends=min(leaf.not_valid_after_utc, authority.ends),
         )
+
+    def _issuer(self, leaf: x509.Certificate) -> Authority:
+        """Return who signed a certificate; raises what the library does if nobody here did."""
+        for authority in self._authorities:
+            if authority.certificate.subject == leaf.issuer:
+                leaf.verify_directly_issued_by(authority.certificate)
+                return authority
+        raise ValueError("no such CA")
 
 
 def read_ca(pem: bytes) -> x509.Certificate:
-    """Parse a CA certificate.
+    """Parse a bundle and return the CA that issues.
 
     Raises:
         UserError: IDENTITY.
     """
+    return read_bundle(pem)[0].certificate
+
+
+def read_bundle(pem: bytes) -> tuple[Authority, ...]:
+    """Parse a bundle of CA certificates and return those that sign parties, in its order.
+
+    Raises:
+        UserError: IDENTITY for anything but CAs, or an issuing CA without its root.
+    """
     try:
-        ca = x509.load_pem_x509_certificate(pem)
-        is_ca = ca.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        held = x509.load_pem_x509_certificates(pem)
+        lengths = [_path_length(one) for one in held]
     except (ValueError, x509.ExtensionNotFound) as error:
         raise _bad_ca("the CA file holds no certificate in PEM form") from error
-    if not is_ca:
+    if None in lengths:
         raise _bad_ca("the CA file holds a party's certificate, not a CA's")
-    return ca
+    roots = [one for one in held if _signed_by(one, one)]
+    issuing = [one for one, length in zip(held, lengths, strict=True) if length == 0]
+    if not issuing:
+        raise _bad_ca("the CA file holds no CA that issues")
+    return tuple(_authority(one, roots) for one in issuing)
 
 
-def read_crl(pem: bytes, ca: x509.Certificate) -> frozenset[int]:
-    """Parse and verify a revocation list; returns the revoked serial numbers.
+def read_crl(pem: bytes, authorities: Sequence[Authority]) -> frozenset[int]:
+    """Parse and verify revocation lists; returns the revoked serial numbers.
+
+    A list of a CA that is not in the bundle yet is left out; one list must be of a CA that is.
 
     Raises:
         UserError: IDENTITY.
     """
-    public_key = ca.public_key()
+    known = {authority.certificate.subject: authority.certificate for authority in authorities}
     try:
-        crl = x509.load_pem_x509_crl(pem)
-        genuine = isinstance(public_key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(
-            public_key
-        )
+        lists = [x509.load_pem_x509_crl(block) for block in _CRL_BLOCK.findall(pem)]
+        ours = [one for one in lists if one.issuer in known]
+        genuine = all(_is_of(one, known[one.issuer]) for one in ours)
     except ValueError as error:
         raise _bad_ca("the revocation list is not one in PEM form") from error
-    if not genuine:
+    if not lists:
+        raise _bad_ca("the revocation list is not one in PEM form")
+    if not (ours and genuine):
         raise _bad_ca("the revocation list is not signed by this CA")
-    return frozenset(entry.serial_number for entry in crl)
+    return frozenset(entry.serial_number for one in ours for entry in one)
+
+
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+
+
+def _path_length(certificate: x509.Certificate) -> int | None:
+    """Return how many CAs may follow; ``None`` for a party's certificate."""
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return (constraints.path_length or 0) if constraints.ca else None
+
+
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _authority(issuing: x509.Certificate, roots: Sequence[x509.Certificate]) -> Authority:
+    for root in roots:
+        if root is issuing or (_path_length(root) and _signed_by(issuing, root)):
+            return Authority(
+                issuing,
+                max(issuing.not_valid_before_utc, root.not_valid_before_utc),
+                min(issuing.not_valid_after_utc, root.not_valid_after_utc),
+            )
+    raise _bad_ca("the CA file holds an issuing CA, but not the root that signed it")
+
+
+def _is_of(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
+    public_key = ca.public_key()
+    return isinstance(public_key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(public_key)
 
 
 def _holder(leaf: x509.Certificate) -> Party:

@@ -139,7 +139,7 @@ def test_a_revocation_list_that_is_none_changes_nothing(new_authority, tmp_path,
         os.kill(os.getpid(), signal.SIGINT)
 
     serve(files, "127.0.0.1", 0, on_ready=on_ready)
-    assert "left as it was" in caplog.text
+    assert "left as they were" in caplog.text
 
 
 BROKER_SCRIPT = """

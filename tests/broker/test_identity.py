@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -60,17 +61,59 @@ def test_a_revoked_certificate_gets_no_connack(kind, launch, raw_client, new_aut
 
 
 def test_a_connected_device_that_is_revoked_is_cut_off_and_no_other(
-    launch, new_authority, tmp_path, until, raw_client
+    kind, launch, new_authority, tmp_path, until, raw_client
 ):
-    running = launch("embedded", new_authority(tmp_path))
+    running = launch(kind, new_authority(tmp_path))
     lost, kept = running.connected("dev-lost"), running.connected("dev-kept")
     files = running.credentials("dev-lost")
     running.authority.revoke("dev-lost", now=datetime.now(UTC))
-    running.broker.reload()
-    until(lost.disconnected.is_set)
+    if kind == "mosquitto":
+        running.broker.follow()  # as its supervisor does every second; the embedded one by itself
+    until(lost.disconnected.is_set, timeout=5)
     kept.publish("fl/v1/clinic/dev/dev-kept/up/chunk")
     assert not kept.disconnected.is_set()
     assert refused(raw_client(running.address, client_context(files), "dev-lost"))
+
+
+def test_a_mosquitto_that_cannot_hang_up_on_one_is_started_again(
+    launch, new_authority, tmp_path, until, raw_client, monkeypatch
+):
+    monkeypatch.setattr("secure_pfnas.runtime.broker.mosquitto.find_plugin", lambda: None)
+    running = launch("mosquitto", new_authority(tmp_path))
+    lost = running.connected("dev-lost")
+    files = running.credentials("dev-lost")
+    running.authority.revoke("dev-lost", now=datetime.now(UTC))
+    running.broker.reload()
+    until(lost.disconnected.is_set, timeout=5)
+    assert refused(raw_client(running.address, client_context(files), "dev-lost"))
+    assert running.raw("dev-other").connect()
+
+
+def test_no_device_can_have_another_hung_up_on(broker, until):
+    """The names and topics that mosquitto takes such orders by are nobody's."""
+    victim, attacker = broker.connected("dev-victim"), broker.connected("dev-attacker")
+    orders = [
+        {"command": order, "username": "dev-victim"} for order in ("createClient", "disableClient")
+    ]
+    attacker.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": orders}).encode())
+    victim.publish("fl/v1/clinic/dev/dev-victim/up/chunk")
+    assert not victim.disconnected.is_set()
+
+
+def test_a_new_issuing_ca_disturbs_nobody_who_is_connected(kind, launch, new_authority, tmp_path):
+    """Old and new certificates work on a broker that was started before the change."""
+    running = launch(kind, new_authority(tmp_path))
+    before = running.connected("dev-before")
+    running.authority = running.authority.roll_over(now=datetime.now(UTC))
+    running.broker.reload()
+    after = running.connected("dev-after")
+    old = running.raw("dev-before")
+    before.publish("fl/v1/clinic/dev/dev-before/up/chunk")
+    after.publish("fl/v1/clinic/dev/dev-after/up/chunk")
+    assert not before.disconnected.is_set()
+    assert not after.disconnected.is_set()
+    before.close()
+    assert old.connect()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2])

@@ -46,7 +46,7 @@ def test_the_configuration_demands_certificates_and_tls_1_3(credentials, tmp_pat
         f"acl_file {files.acl}",
     ):
         assert line in lines
-    assert not any(line.startswith("crlfile") for line in lines)
+    assert f"crlfile {credentials.crl}" in lines
 
 
 def test_a_revocation_list_is_obeyed(new_authority, tmp_path):

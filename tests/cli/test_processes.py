@@ -176,7 +176,8 @@ def test_mosquitto_is_started_from_a_party_folder_alone(tmp_path):
     certs = tmp_path / "certs"
     assert main(["certs", "init", "--certs", str(certs), "--federation", "fleet"]) == 0
     assert main(["certs", "issue", "broker", "--role", "broker", "--certs", str(certs)]) == 0
-    (certs / "ca.key.pem").unlink()  # stays at the enrolment desk
+    for key in ("ca.key.pem", "root.key.pem"):
+        (certs / key).unlink()  # stay at the enrolment desk, and in the safe
     words = ["broker", "start", "--certs", certs, "--port", 0, "--engine", "mosquitto", "--json"]
     with process(*words, stdout=subprocess.PIPE) as broker:
         assert json.loads(broker.stdout.readline())["engine"] == "mosquitto"

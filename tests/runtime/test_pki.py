@@ -15,12 +15,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from secure_pfnas.errors import DropReason, ExitCode, Rejected, UserError
 from secure_pfnas.runtime.certificates import make_ca, make_leaf, new_key
+from secure_pfnas.runtime.credentials import load_key
 from secure_pfnas.runtime.pki import (
     CertificateAuthority,
     CertificateTrust,
     CredentialFiles,
     MemoryAuthority,
 )
+from secure_pfnas.runtime.revocation import listed_names
 from secure_pfnas.wire.identity import PartyRole
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -296,14 +298,110 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
         lambda: CertificateAuthority.create(tmp_path / "file", federation="clinic", now=NOW),
         ExitCode.STORAGE,
     )
-    assert "cannot be written" in what
+    assert "file: File exists" in what
 
 
 def test_a_disk_that_fills_leaves_nothing_half_written(authority, monkeypatch):
     def full(_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("secure_pfnas.runtime.pki.os.fsync", full)
+    monkeypatch.setattr("secure_pfnas.runtime.files.os.fsync", full)
+    before = sorted(path.name for path in authority.folder.iterdir())
     what = mistake(lambda: authority.issue("dev-1", DEVICE, now=NOW), ExitCode.STORAGE)
     assert "No space left" in what
-    assert sorted(path.name for path in authority.folder.iterdir()) == ["ca.key.pem", "ca.pem"]
+    assert {path.name for path in authority.folder.iterdir()} - {"issued.jsonl"} == set(before)
+
+
+def certificates_in(path):
+    return x509.load_pem_x509_certificates(path.read_bytes())
+
+
+def test_the_root_signs_issuing_cas_and_no_party(authority):
+    files = authority.issue("dev-1", DEVICE, now=NOW)
+    issuing, root = certificates_in(files.ca)
+    assert issuing.issuer == root.subject == root.issuer
+    assert certificates_in(files.certificate) == [
+        x509.load_der_x509_certificate(files.signer().certificate),
+        issuing,
+    ]
+    root_key = load_key(authority.folder / "root.key.pem")
+    leaf = make_leaf(
+        new_key().public_key(), "dev-2", DEVICE, ca=root, ca_key=root_key, now=NOW, days=9
+    )
+    assert "not this CA's" in refusal(files.trust(lambda: NOW), leaf.public_bytes(Encoding.DER))
+
+
+def test_the_roots_key_may_be_carried_away(authority):
+    (authority.folder / "root.key.pem").unlink()
+    again = CertificateAuthority.create(authority.folder, federation="clinic", now=NOW)
+    again.issue("dev-1", DEVICE, now=NOW).check(NOW)
+    again.revoke("dev-1", now=NOW)
+    assert "root.key.pem" in mistake(lambda: again.roll_over(now=NOW))
+
+
+def test_a_foundation_that_was_cut_short_is_finished_with_the_same_keys(authority):
+    keys = {name: (authority.folder / name).read_bytes() for name in ("root.key.pem", "ca.key.pem")}
+    (authority.folder / "ca.pem").unlink()
+    again = CertificateAuthority.create(authority.folder, federation="clinic", now=NOW)
+    assert {name: (again.folder / name).read_bytes() for name in keys} == keys
+    (again.folder / "ca.pem").unlink()
+    (again.folder / "root.key.pem").unlink()
+    mistake(lambda: CertificateAuthority.create(again.folder, federation="clinic", now=NOW))
+
+
+def test_an_issuing_ca_without_its_root_is_no_bundle(authority):
+    issuing, _ = certificates_in(authority.folder / "ca.pem")
+    pem = issuing.public_bytes(Encoding.PEM)
+    assert "root" in mistake(lambda: CertificateTrust(pem, lambda: NOW))
+
+
+def test_a_revocation_covers_every_certificate_the_party_ever_had(authority):
+    first = authority.issue("dev-1", DEVICE, now=NOW).signer().certificate
+    leaf = authority.sign(new_key().public_key(), "dev-1", DEVICE, now=NOW)
+    authority.enter("dev-1", leaf)
+    other = authority.issue("dev-2", DEVICE, now=NOW)
+    authority.revoke("dev-1", now=NOW)
+    trust = other.trust(lambda: NOW)
+    assert refusal(trust, first) == refusal(trust, leaf.public_bytes(Encoding.DER)) == "revoked"
+    assert trust.party(other.signer().certificate).name == "dev-2"
+    names = listed_names((authority.folder / "crl.pem").read_bytes())
+    assert set(names.values()) == {"dev-1"}
+    assert len(names) == 2
+
+
+def test_after_a_roll_over_both_cas_are_believed_and_both_can_revoke(authority):
+    old = authority.issue("dev-old", DEVICE, now=NOW)
+    bystander = authority.issue("dev-2", DEVICE, now=NOW)
+    new_authority = authority.roll_over(now=NOW)
+    new = new_authority.issue("dev-new", DEVICE, now=NOW)
+    assert certificates_in(new.certificate)[1] != certificates_in(old.certificate)[1]
+    for believer in (old, new, bystander):
+        trust = believer.trust(lambda: NOW)
+        for holder in (old, new, bystander):
+            trust.party(holder.signer().certificate)
+    for name in ("dev-old", "dev-new"):
+        new_authority.revoke(name, now=NOW)
+    trust = bystander.trust(lambda: NOW)
+    assert refusal(trust, old.signer().certificate) == "revoked"
+    assert refusal(trust, new.signer().certificate) == "revoked"
+    trust.party(bystander.signer().certificate)
+
+
+def test_a_roll_over_keeps_what_was_revoked_before_it(authority):
+    lost = authority.issue("dev-lost", DEVICE, now=NOW)
+    authority.revoke("dev-lost", now=NOW)
+    authority.roll_over(now=NOW)
+    assert refusal(lost.trust(lambda: NOW), lost.signer().certificate) == "revoked"
+
+
+def test_a_trust_that_follows_its_files_learns_of_a_new_ca_and_of_a_revocation(authority):
+    files = authority.issue("dev-1", DEVICE, now=NOW)
+    hour = [NOW]
+    trust = files.followed(lambda: hour[0])
+    later = authority.roll_over(now=NOW).issue("dev-2", DEVICE, now=NOW).signer().certificate
+    assert "not this CA's" in refusal(trust, later)
+    hour[0] += timedelta(seconds=2)
+    assert trust.party(later).name == "dev-2"
+    CertificateAuthority.open(authority.folder).revoke("dev-2", now=NOW)
+    hour[0] += timedelta(seconds=2)
+    assert refusal(trust, later) == "revoked"

@@ -3,6 +3,7 @@
 Rules of this file:
     * It has a thread and an event loop of its own; ``start`` returns when it accepts connections.
     * Port 0 takes a free one. A port in use is one line, before any thread starts.
+    * It follows its files: who is on the revocation list is hung up on within seconds.
     * The tap sees what the broker sees: sealed payloads and their topics. It must be quick.
 """
 
@@ -16,7 +17,7 @@ import threading
 import time
 from asyncio import sslproto
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
@@ -24,13 +25,16 @@ from types import FrameType
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.guarded import GuardedBroker, Publication
+from secure_pfnas.runtime.credentials import read_file
 from secure_pfnas.runtime.pki import CredentialFiles
-from secure_pfnas.runtime.tls import server_context
+from secure_pfnas.runtime.revocation import stamp
+from secure_pfnas.runtime.tls import load, server_context
 from secure_pfnas.wire.codec import KIB
 from secure_pfnas.wire.identity import PartyRole
 
 START_TIMEOUT_S = 10.0
 TLS_BUFFER = 32 * KIB
+WATCH_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -109,14 +113,16 @@ class EmbeddedBroker:
         self._thread = None
 
     def reload(self) -> None:
-        """Read the revocation list again; who is on it is disconnected at once.
+        """Read CAs, revocation lists and the broker's own certificate again.
+
+        Who is not believed any more is disconnected at once.
 
         Raises:
-            UserError: IDENTITY for a list that is not this CA's.
+            UserError: IDENTITY for files that cannot be used; what was believed stays so.
         """
-        path = self._credentials.crl
-        if path is not None:
-            self._trust.revoke(path.read_bytes())
+        crl = self._credentials.crl
+        self._trust.renew(read_file(self._credentials.ca), None if crl is None else read_file(crl))
+        load(self._context, self._credentials)
         if self._loop is not None and self._broker is not None:
             self._loop.call_soon_threadsafe(self._broker.hang_up_on_distrusted)
 
@@ -149,9 +155,23 @@ class EmbeddedBroker:
         self._broker = broker
         await broker.start()
         self._ready.set()
-        await self._leave.wait()
+        await self._follow()
         broker.hang_up(lambda _handler: True)
         await broker.shutdown()
+
+    async def _follow(self) -> None:
+        """Wait to be told to leave, and read the revocation list again whenever it changes."""
+        seen = self._stamps()
+        while not self._leave.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), WATCH_S)
+            if seen != (seen := self._stamps()):
+                log.info("certificates or revocation lists have changed")
+                _reload(self)
+
+    def _stamps(self) -> tuple[object, ...]:
+        files = self._credentials
+        return tuple(map(stamp, (files.crl, files.ca, files.certificate)))
 
     def _observe(self, message: Publication) -> None:
         if self._tap is None:
@@ -240,7 +260,7 @@ def _reload(broker: EmbeddedBroker) -> None:
     try:
         broker.reload()
     except UserError as error:
-        log.warning("the revocation list is left as it was: %s", error.what)
+        log.warning("certificates and lists are left as they were: %s", error.what)
 
 
 def _listen(host: str, port: int) -> socket.socket:

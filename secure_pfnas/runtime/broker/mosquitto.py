@@ -6,11 +6,14 @@ Rules of this file:
     * Device rights are patterns over the certificate's name, so that a new device needs no new
       file. Servers and observers are named.
     * Nothing is persisted: whatever matters is acknowledged from end to end.
+    * A supervised mosquitto follows the revocation list's file: who is on it is refused and hung
+      up on within seconds, and nobody else notices.
 """
 
 from __future__ import annotations
 
 import getpass
+import logging
 import shutil
 import signal
 import socket
@@ -25,12 +28,17 @@ from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.acl import Rights, rights_of
 from secure_pfnas.runtime.broker.connection import PACKET_LIMIT
 from secure_pfnas.runtime.broker.embedded import check_broker, told_to_leave
+from secure_pfnas.runtime.broker.warden import Warden, find_plugin
+from secure_pfnas.runtime.credentials import read_file
 from secure_pfnas.runtime.pki import CredentialFiles
+from secure_pfnas.runtime.revocation import listed_names, stamp
 from secure_pfnas.wire.identity import PartyRole
 
 START_TIMEOUT_S = 10.0
 WATCH_S = 1.0
 USER_PATTERN = "%u"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ def write_files(
     servers: Sequence[str] = ("server",),
     observers: Sequence[str] = (),
     user: str = "mosquitto",
+    warden: Warden | None = None,
 ) -> MosquittoFiles:
     """Write ``mosquitto.conf`` and ``mosquitto.acl`` into ``folder``.
 
@@ -63,6 +72,7 @@ def write_files(
         servers: Names of the server's certificates.
         observers: Names of observers' certificates.
         user: The account mosquitto runs as; it must be able to read the key.
+        warden: What can hang up on clients, where there is something.
 
     Raises:
         UserError: STORAGE if they cannot be written.
@@ -74,7 +84,9 @@ def write_files(
         # Newer versions refuse a list that others may read.
         files.acl.chmod(0o600)
         files.configuration.write_text(
-            configuration(credentials, acl_file=files.acl, host=host, port=port, user=user)
+            configuration(
+                credentials, acl_file=files.acl, host=host, port=port, user=user, warden=warden
+            )
         )
     except OSError as error:
         raise UserError(
@@ -86,7 +98,13 @@ def write_files(
 
 
 def configuration(
-    credentials: CredentialFiles, *, acl_file: Path, host: str, port: int, user: str
+    credentials: CredentialFiles,
+    *,
+    acl_file: Path,
+    host: str,
+    port: int,
+    user: str,
+    warden: Warden | None = None,
 ) -> str:
     """Return the text of ``mosquitto.conf`` (mosquitto 2.0)."""
     lines = [
@@ -120,6 +138,7 @@ def configuration(
         "log_type error",
         "log_type warning",
         "log_type notice",
+        *(warden.configuration() if warden is not None else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -182,6 +201,9 @@ class MosquittoBroker:
         self._host, self._port = host, port
         self._servers, self._observers = servers, observers
         self._process: subprocess.Popen[bytes] | None = None
+        self._warden: Warden | None = None
+        self._read = self._stamps()
+        self._listed = self._names()
 
     @property
     def log(self) -> Path:
@@ -195,6 +217,8 @@ class MosquittoBroker:
             UserError: BROKER if it ends or does not listen in time.
         """
         self._port = self._port or _free_port(self._host)
+        plugin = find_plugin()
+        self._warden = None if plugin is None else Warden(plugin)
         files = self._write_files()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own configuration, no shell
@@ -205,13 +229,31 @@ class MosquittoBroker:
         return address
 
     def reload(self) -> None:
-        """Write the files again and have mosquitto read them, the revocation list included.
+        """Write the files again, have mosquitto read them, and hang up on who was revoked since.
 
-        A revoked device that is connected stays until it reconnects: restart where that matters.
+        Where mosquitto cannot hang up on one client it is started again: all come back at once,
+        but for the one.
         """
+        self._read = self._stamps()
+        before, self._listed = self._listed, self._names()
         self._write_files()
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGHUP)
+        fresh = sorted({self._listed[one] for one in self._listed.keys() - before.keys()})
+        if fresh and (self._warden is None or not self._warden.hang_up(fresh)):
+            log.warning("mosquitto is started again, to hang up on %s", ", ".join(fresh))
+            self.stop()
+            self.start()
+
+    def follow(self) -> None:
+        """Reload if the revocation lists or the broker's own certificate have changed."""
+        if self._stamps() != self._read:
+            log.info("revocation lists or certificate have changed")
+            self.reload()
+
+    def _stamps(self) -> tuple[object, ...]:
+        return stamp(self._credentials.crl), stamp(self._credentials.certificate)
 
     def check_alive(self) -> None:
         """Check that the process runs.
@@ -232,18 +274,29 @@ class MosquittoBroker:
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None
+        self._dismiss()
 
     def kill(self) -> None:
         """Kill the process, as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._dismiss()
 
     def __enter__(self) -> BrokerAddress:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _dismiss(self) -> None:
+        if self._warden is not None:
+            self._warden.close()
+        self._warden = None
+
+    def _names(self) -> dict[int, str]:
+        path = self._credentials.crl
+        return {} if path is None else listed_names(read_file(path))
 
     def _await_listening(self, address: BrokerAddress) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -273,6 +326,7 @@ class MosquittoBroker:
             servers=self._servers,
             observers=self._observers,
             user=getpass.getuser(),
+            warden=self._warden,
         )
 
 
@@ -293,6 +347,7 @@ def supervise(
                 on_ready(address)
             while not leave.wait(WATCH_S):
                 broker.check_alive()
+                broker.follow()
         finally:
             broker.stop()
 
