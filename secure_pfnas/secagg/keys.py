@@ -13,6 +13,7 @@ Reference: RFC 7748 (X25519, section 6.1 on all-zero output), RFC 5869 (HKDF).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -110,7 +111,11 @@ def _verify_prekey(
 
 def bind(label: str, *parts: bytes) -> bytes:
     """Join a label and parts so that no two lists of parts give the same bytes."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in (label.encode(), *parts))
+    return _framed(label.encode(), *parts)
+
+
+def _framed(*parts: bytes) -> bytes:
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def pair_seed(own: X25519PrivateKey, public: bytes, rid: bytes, cid: str, peer: str) -> bytes:
@@ -151,9 +156,19 @@ def unseal(own: X25519PrivateKey, public: bytes, route: Route, box: bytes) -> by
         raise Rejected(DropReason.UNDECIPHERABLE, "sealed shares", peer=route.sender) from error
 
 
+def self_committer(rid: bytes, cid: str) -> Callable[[int, bytes], bytes]:
+    """Return what commits a client to the self-mask seed of one of its slots: (slot, seed)."""
+    prefix = bind("self-mask", rid, cid.encode())  # the same for thousands of seeds
+
+    def commit(slot: int, seed: bytes) -> bytes:
+        return sha256(prefix + _framed(slot.to_bytes(4, "big"), seed)).digest()
+
+    return commit
+
+
 def self_commitment(rid: bytes, cid: str, slot: int, seed: bytes) -> bytes:
     """Commit a client to the self-mask seed of one of its slots."""
-    return sha256(bind("self-mask", rid, cid.encode(), slot.to_bytes(4, "big"), seed)).digest()
+    return self_committer(rid, cid)(slot, seed)
 
 
 def pair_commitment(rid: bytes, cid: str, peer: str, seed: bytes) -> bytes:

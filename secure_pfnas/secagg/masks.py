@@ -1,31 +1,24 @@
 """Masks: the keystream of a seed, added to runs of a vector in Z_2**32.
 
 Rules of this file:
-    * A seed is fresh for one (pair, round) or one (client, slot, round) and is used as the key
-      itself: of AES-256-CTR, whose counter starts at 2 under an all-zero prefix, or of ChaCha20,
-      whose counter starts at 0 under an all-zero nonce.
+    * A seed is fresh for one (pair, round) or one (client, slot, round).
     * A pair has one keystream, laid over the offered slots both train, ascending. Revealing the
       seed reveals all of it, which is no more than a keystream for each slot would: pair seeds
       are opened whole or not at all. What stays closed is kept by self-masks, one a slot.
     * No mask is ever stored: it lives in a cache-sized buffer for the time of one addition.
-
-The AES keystream is read through AES-GCM, whose encryption of zeros is exactly that CTR keystream:
-OpenSSL has its widest kernels (VAES) there, about twice as fast as its plain CTR.
-
-Reference: NIST SP 800-38A section 6.5 (CTR), SP 800-38D section 7.1 (GCTR from inc32(J0));
-RFC 8439 section 2.4 (ChaCha20).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from secure_pfnas.secagg.keystream import ROOM, Kernel, Keystream
 from secure_pfnas.secagg.parameters import Suite
 
 Run = tuple[int, int]
@@ -35,8 +28,7 @@ BLOCK = 65536
 """Elements of the vector that are masked at a time: 256 KiB, and as much keystream."""
 STRETCH = 16 * BLOCK
 """Elements that lanes pass over before they meet."""
-_ROOM = 16  # a cipher may ask for one block more than it writes
-_ZEROS = memoryview(bytes(4 * BLOCK))
+_WORD = 4
 
 
 class Packing:
@@ -84,11 +76,6 @@ class Stream:
     runs: Sequence[Run]
     negate: bool = False
 
-    @property
-    def length(self) -> int:
-        """Elements that the keystream covers."""
-        return sum(stop - start for start, stop in self.runs)
-
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
@@ -97,10 +84,12 @@ class Lanes:
     Attributes:
         count: How many can run at once (>= 1).
         run: Runs all the steps it is given, and returns when all are done.
+        kernel: Which AES kernel is the fastest here; the keystream is the same with any.
     """
 
     count: int
     run: Callable[[Sequence[Callable[[], None]]], object]
+    kernel: Kernel = Kernel.GCM
 
 
 ONE_LANE = Lanes(1, lambda steps: [step() for step in steps])
@@ -126,10 +115,10 @@ def add_masks(
     """
     if suite is Suite.NONE:
         return
-    streams = list(streams)
-    if sum(stream.length for stream in streams) < STRETCH:
-        lanes = ONE_LANE  # not worth a thread
-    walks = [_Walk(part, suite) for part in _dealt(streams, lanes.count)]
+    jobs = _jobs(streams)
+    if sum(job.length for job in jobs) < STRETCH:
+        lanes = replace(ONE_LANE, kernel=lanes.kernel)  # not worth a thread
+    walks = [_Walk(part, suite, lanes.kernel) for part in _dealt(jobs, lanes.count)]
     aside = [np.zeros(min(total.size, STRETCH), np.uint32) for _ in walks[1:]]
     for start in range(0, total.size, STRETCH):
         part = total[start : start + STRETCH]
@@ -140,52 +129,71 @@ def add_masks(
             own[:] = 0
 
 
-def _dealt(streams: Iterable[Stream], count: int) -> list[list[Stream]]:
-    """Deal streams to lanes, the longest first, each to the lane that has least to do."""
-    parts: list[list[Stream]] = [[] for _ in range(count)]
+class _Cut(NamedTuple):
+    """What a stream covers of one block: pieces, ascending, ``length`` elements together."""
+
+    block: int
+    length: int
+    pieces: tuple[Run, ...]
+
+
+class _Job(NamedTuple):
+    """A stream, what it covers block by block, and how many elements that is."""
+
+    stream: Stream
+    cuts: tuple[_Cut, ...]
+    length: int
+
+
+def _jobs(streams: Iterable[Stream]) -> list[_Job]:
+    known: dict[tuple[Run, ...], tuple[tuple[_Cut, ...], int]] = {}  # many have the same runs
+    jobs: list[_Job] = []
+    for stream in streams:
+        runs = tuple(stream.runs)
+        if runs not in known:
+            known[runs] = _by_block(runs), sum(stop - start for start, stop in runs)
+        jobs.append(_Job(stream, *known[runs]))
+    return jobs
+
+
+def _dealt(jobs: Iterable[_Job], count: int) -> list[list[_Job]]:
+    """Deal jobs to lanes, the longest first, each to the lane that has least to do."""
+    parts: list[list[_Job]] = [[] for _ in range(count)]
     loads = [0] * count
-    for stream in sorted(streams, key=lambda stream: -stream.length):
+    for job in sorted(jobs, key=lambda job: -job.length):
         lane = loads.index(min(loads))
-        parts[lane].append(stream)
-        loads[lane] += stream.length
+        parts[lane].append(job)
+        loads[lane] += job.length
     return parts
 
 
 class _Walk:
     """One lane's streams on their way over a vector, block after block."""
 
-    def __init__(self, streams: Iterable[Stream], suite: Suite) -> None:
-        self._work: dict[int, list[tuple[CipherContext, np.ufunc, list[Run]]]] = {}
-        for stream in streams:
-            keystream = _keystream(stream.seed, suite)
+    def __init__(self, jobs: Iterable[_Job], suite: Suite, kernel: Kernel) -> None:
+        self._work: dict[int, list[tuple[Keystream, np.ufunc, _Cut]]] = {}
+        for stream, cuts, _ in jobs:
+            keystream = Keystream(stream.seed, suite, kernel)
             combine = np.subtract if stream.negate else np.add
-            for block, pieces in _by_block(stream.runs).items():
-                self._work.setdefault(block, []).append((keystream, combine, pieces))
-        self._buffer = bytearray(4 * BLOCK + _ROOM)
+            for cut in cuts:
+                self._work.setdefault(cut.block, []).append((keystream, combine, cut))
+        self._buffer = memoryview(bytearray(_WORD * BLOCK + ROOM))
         self._words = np.frombuffer(self._buffer, np.dtype("<u4"), BLOCK)
 
     def over(self, start: int, stretch: NDArray[np.uint32]) -> None:
         """Add the streams to the elements of the vector that begin at ``start``."""
         for block in range(start // BLOCK, -(-(start + stretch.size) // BLOCK)):
-            for keystream, combine, pieces in self._work.get(block, ()):
-                count = sum(stop - first for first, stop in pieces)
-                keystream.update_into(_ZEROS[: 4 * count], self._buffer)
+            for keystream, combine, cut in self._work.get(block, ()):
+                keystream.write(_WORD * cut.length, self._buffer)
                 used = 0
-                for first, stop in pieces:
+                for first, stop in cut.pieces:
                     part = stretch[first - start : stop - start]
                     combine(part, self._words[used : used + part.size], out=part)
                     used += part.size
 
 
-def _keystream(seed: bytes, suite: Suite) -> CipherContext:
-    """Return what turns zeros into the seed's keystream."""
-    if suite is Suite.CHACHA20:
-        return Cipher(algorithms.ChaCha20(seed, bytes(16)), None).encryptor()
-    return Cipher(algorithms.AES(seed), modes.GCM(bytes(12))).encryptor()
-
-
-def _by_block(runs: Sequence[Run]) -> dict[int, list[Run]]:
-    """Cut runs at the borders of blocks: block → its pieces, ascending."""
+def _by_block(runs: Iterable[Run]) -> tuple[_Cut, ...]:
+    """Cut runs at the borders of blocks."""
     pieces: dict[int, list[Run]] = {}
     for run_start, run_stop in runs:
         start = run_start
@@ -193,7 +201,10 @@ def _by_block(runs: Sequence[Run]) -> dict[int, list[Run]]:
             stop = min(run_stop, (start // BLOCK + 1) * BLOCK)
             pieces.setdefault(start // BLOCK, []).append((start, stop))
             start = stop
-    return pieces
+    return tuple(
+        _Cut(block, sum(stop - start for start, stop in here), tuple(here))
+        for block, here in pieces.items()
+    )
 
 
 def subtracts(cid: str, peer: str) -> bool:

@@ -29,7 +29,7 @@ from secure_pfnas.secagg.parameters import COMMITTEE_MAX, WEIGHT_ONE, ClientPoli
 from secure_pfnas.wire.codec import KIB, MIB, Message
 from secure_pfnas.wire.identity import NAME_PATTERN
 
-VERSION = 1
+VERSION = 2
 MEMBERS_MAX = 1024
 SLOTS_MAX = 4096
 SHARE_BYTES = 32
@@ -85,7 +85,7 @@ class Roster(Message):
 
     LIMIT: ClassVar[int] = 8 * MIB
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     federation: Cid
     round: Annotated[int, Field(ge=1, lt=2**63)]
     layout_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -4,6 +4,7 @@ Rules of this file:
     * The field is that of AES, x**8 + x**4 + x**3 + x + 1; share ``x`` is the polynomials'
       values at ``x`` (1 to 255), the secret their values at 0.
     * Fewer shares than the threshold say nothing: every coefficient is a fresh uniform byte.
+    * A product with x is a sum of doublings, which serves all shares; a sum is an XOR.
     * Tables are not constant-time; a local attacker on the same core is out of scope.
 
 Reference: Shamir, "How to Share a Secret", CACM 22(11), 1979.
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from secure_pfnas.wire.randomness import RandomBytes
 
 Bytes = NDArray[np.uint8]
+_REDUCED = 0x1B
+"""x**8 in the field."""
 
 
 def split(secret: bytes, count: int, threshold: int, random: RandomBytes) -> tuple[bytes, ...]:
@@ -33,8 +36,11 @@ def split(secret: bytes, count: int, threshold: int, random: RandomBytes) -> tup
     if not 1 <= threshold <= count <= 255:
         raise ValueError(f"cannot split into {count} shares with threshold {threshold}")
     drawn = random(len(secret) * (threshold - 1))
-    coefficients = (_array(secret), *_array(drawn).reshape(threshold - 1, len(secret)))
-    return tuple(_evaluate(coefficients, x) for x in range(1, count + 1))
+    multiples = _doubled(_array(secret + drawn).reshape(threshold, len(secret)))
+    return tuple(
+        np.bitwise_xor.reduce(multiples[chosen], axis=0).tobytes()
+        for chosen in _chosen(count, threshold)
+    )
 
 
 def interpolate(shares: Mapping[int, bytes], at: int = 0) -> bytes:
@@ -55,12 +61,27 @@ def interpolate(shares: Mapping[int, bytes], at: int = 0) -> bytes:
     return b"" if total is None else total.tobytes()
 
 
-def _evaluate(coefficients: tuple[Bytes, ...], x: int) -> bytes:
-    row = _row(x)
-    value = coefficients[-1]
-    for coefficient in reversed(coefficients[:-1]):  # Horner
-        value = _array(value.tobytes().translate(row)) ^ coefficient
-    return value.tobytes()
+def _doubled(coefficients: Bytes) -> Bytes:
+    """Return each coefficient times 1, 2, 4, … 128: (8 · threshold, length), by power of two."""
+    multiples = np.empty((8, *coefficients.shape), np.uint8)
+    multiples[0] = coefficients
+    for bit in range(1, 8):
+        once = multiples[bit - 1]
+        multiples[bit] = (once << 1) ^ ((once >> 7) * _REDUCED)
+    return multiples.reshape(8 * len(coefficients), coefficients.shape[1])
+
+
+@lru_cache(maxsize=64)
+def _chosen(count: int, threshold: int) -> tuple[NDArray[np.intp], ...]:
+    """Return, for each x, the rows of ``_doubled`` whose sum is the polynomials' value at x."""
+    chosen: list[NDArray[np.intp]] = []
+    for x in range(1, count + 1):
+        power, rows = 1, list[int]()
+        for degree in range(threshold):
+            rows += [bit * threshold + degree for bit in range(8) if power >> bit & 1]
+            power = _multiply(power, x)
+        chosen.append(np.array(rows, np.intp))
+    return tuple(chosen)
 
 
 @cache
@@ -70,7 +91,7 @@ def _tables() -> tuple[tuple[int, ...], tuple[int, ...]]:
         exponentials[power] = exponentials[power + 255] = value
         logarithms[value] = power
         doubled = value << 1
-        value ^= doubled ^ (0x11B if doubled & 0x100 else 0)  # times 3, a generator
+        value ^= doubled ^ (0x100 | _REDUCED if doubled & 0x100 else 0)  # times 3, a generator
     return tuple(exponentials), tuple(logarithms)
 
 

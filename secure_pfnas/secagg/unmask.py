@@ -9,18 +9,21 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.secagg.graph import Openings
-from secure_pfnas.secagg.keys import pair_commitment, self_commitment
+from secure_pfnas.secagg.keys import pair_commitment, self_committer
 from secure_pfnas.secagg.masks import ONE_LANE, Lanes, Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import Upload
 from secure_pfnas.secagg.parameters import Suite
 from secure_pfnas.secagg.recover import Deal
+
+T = TypeVar("T", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,21 @@ def deal(
     slots, peers = openings.self_slots[dealer], openings.pair_peers[dealer]
     offered, neighbours = openings.graph.offered[dealer], openings.graph.neighbours(dealer)
 
+    own_commitment = self_committer(rid, dealer)
+
     def commit(k: int, secret: bytes) -> bytes:
         if k < len(slots):
-            return self_commitment(rid, dealer, slots[k], secret)
+            return own_commitment(slots[k], secret)
         return pair_commitment(rid, dealer, peers[k - len(slots)], secret)
 
-    own = (upload.self_commitments[offered.index(slot)] for slot in slots)
-    pairs = (upload.pair_commitments[neighbours.index(peer)] for peer in peers)
+    at_slot, at_peer = _places(offered), _places(neighbours)
+    own = (upload.self_commitments[at_slot[slot]] for slot in slots)
+    pairs = (upload.pair_commitments[at_peer[peer]] for peer in peers)
     return Deal(dealer, shares, commit, (*own, *pairs))
+
+
+def _places(names: Sequence[T]) -> dict[T, int]:
+    return {name: place for place, name in enumerate(names)}
 
 
 def subtract_masks(
@@ -90,7 +100,7 @@ def subtract_masks(
     for dealer, seeds in secrets.items():
         slots, peers = openings.self_slots[dealer], openings.pair_peers[dealer]
         for slot, seed in zip(slots, seeds[: len(slots)], strict=True):
-            streams.append(Stream(seed, [packing.run(slot)], negate=True))
+            streams.append(Stream(seed, (packing.run(slot),), negate=True))
         for peer, seed in zip(peers, seeds[len(slots) :], strict=True):
             runs = packing.runs(openings.graph.partners[dealer][peer])
             streams.append(Stream(seed, runs, negate=not subtracts(dealer, peer)))

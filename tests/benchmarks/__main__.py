@@ -29,7 +29,7 @@ MODULES = {
     "linear_complexity": ("flower_linear_complexity",),
     "memory": ("server_memory_100x10m", "client_memory_10m"),
     "backends": ("ckks_error", "ckks_equals_masking"),
-    "prg_limit": ("mask_vs_prg_limit", "mask_vs_gcm_limit"),
+    "prg_limit": ("mask_vs_prg_limit", "mask_vs_kernel_limit"),
     "privacy_tax": ("privacy_tax",),
     "accounting": ("joint_query_10000", "joint_query_10000_coarse", "ledger_spend"),
     "noise_sampler": ("noise_sampler_vs_opendp",),

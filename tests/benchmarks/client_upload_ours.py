@@ -14,7 +14,7 @@ from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.secagg.client import Joined
 from secure_pfnas.secagg.graph import Graph
 from secure_pfnas.secagg.keys import Prekey
-from secure_pfnas.secagg.masks import ONE_LANE, Packing
+from secure_pfnas.secagg.masks import Packing
 from secure_pfnas.secagg.messages import Member, PublicPrekey, Roster
 from secure_pfnas.secagg.parameters import Suite, committee_size, threshold
 from secure_pfnas.secagg.seat import Seat
@@ -78,7 +78,7 @@ def upload(neighbours: int, threads: int) -> tuple[float, float]:
     begin, begin_cpu = perf_counter(), process_time()
     codes = QUANTIZER.encode(VALUES, os.urandom)
     values = {slot: codes[slice(*PACKING.run(slot))] for slot in SIZES}
-    _, message = client.upload(values, os.urandom, lanes() if threads == 2 else ONE_LANE)
+    _, message = client.upload(values, os.urandom, lanes(threads))
     elapsed = perf_counter() - begin, process_time() - begin_cpu
     assert sum(len(slot.values) for slot in message.slots) == 4 * PARAMETERS
     assert len(message.pair_commitments) == neighbours

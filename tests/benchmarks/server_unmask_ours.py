@@ -15,7 +15,7 @@ from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.secagg import shamir
 from secure_pfnas.secagg.graph import Graph, Openings
 from secure_pfnas.secagg.keys import pair_commitment, self_commitment
-from secure_pfnas.secagg.masks import ONE_LANE, Packing, Stream, add_masks, subtracts
+from secure_pfnas.secagg.masks import Packing, Stream, add_masks, subtracts
 from secure_pfnas.secagg.messages import Roster, Upload
 from secure_pfnas.secagg.parameters import Suite, threshold
 from secure_pfnas.secagg.reveal import compose
@@ -161,7 +161,7 @@ def opened(openings: Openings, secrets: dict[str, list[bytes]]) -> dict[str, tup
 
 def unmask(dropped: int, threads: int) -> dict[str, float]:
     """Return the seconds of ``close``, and of taking the masks off alone: wall, and processor."""
-    given, used = case(dropped), lanes() if threads == 2 else ONE_LANE
+    given, used = case(dropped), lanes(threads)
     result, whole = timed(lambda: given.state.close(used))
     assert isinstance(result, Unmasked)
     for slot, part in result.sums.items():

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from secure_pfnas.runtime import lanes as lane_room
 from secure_pfnas.runtime.lanes import lanes
+from secure_pfnas.secagg.keystream import Kernel
 from secure_pfnas.secagg.masks import BLOCK, STRETCH, Lanes, Stream, add_masks
 from secure_pfnas.secagg.parameters import Suite
 
@@ -81,3 +83,12 @@ def test_what_fails_in_a_lane_fails_the_whole(monkeypatch: pytest.MonkeyPatch):
 
     with pytest.raises(MemoryError):
         lanes().run([lambda: None, broken])
+
+
+def test_a_machine_takes_its_fastest_kernel_once_and_for_all(monkeypatch):
+    slow = {Kernel.GCM: 2.0, Kernel.CFB: 1.0}
+    monkeypatch.setattr(lane_room, "_spent_s", slow.__getitem__)
+    assert lane_room.fastest_kernel.__wrapped__() is Kernel.CFB
+    slow[Kernel.CFB] = 3.0
+    assert lane_room.fastest_kernel.__wrapped__() is Kernel.GCM
+    assert lanes(1).kernel is lanes().kernel

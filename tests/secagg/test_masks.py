@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -12,7 +14,15 @@ from secure_pfnas.audit.statistics import (
     looks_unforeseeable,
     looks_uniform,
 )
-from secure_pfnas.secagg.masks import BLOCK, Packing, Stream, add_masks, subtracts
+from secure_pfnas.secagg.keystream import PERIOD, Kernel
+from secure_pfnas.secagg.masks import (
+    BLOCK,
+    ONE_LANE,
+    Packing,
+    Stream,
+    add_masks,
+    subtracts,
+)
 from secure_pfnas.secagg.parameters import Suite
 
 AES = Suite.AES_256_CTR
@@ -23,12 +33,18 @@ SUITES = pytest.mark.parametrize("suite", [Suite.AES_256_CTR, Suite.CHACHA20])
 
 
 def keystream(seed: bytes, words: int, suite: Suite = AES) -> np.ndarray:
-    """The definition: AES-CTR from counter block 2, or ChaCha20 from block 0 and nonce 0."""
-    counter = (2).to_bytes(16, "big")
-    cipher = Cipher(algorithms.AES(seed), modes.CTR(counter))
+    """The definition: the blocks of counters 3, 4, … under AES-CTR from 2, or plain ChaCha20."""
     if suite is Suite.CHACHA20:
         cipher = Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None)
-    return np.frombuffer(cipher.encryptor().update(bytes(4 * words)), "<u4")
+        return np.frombuffer(cipher.encryptor().update(bytes(4 * words)), "<u4")
+    counters = b"".join(n.to_bytes(16, "big") for n in range(3, 3 + (PERIOD + 32) // 16))
+    stream = bytearray()
+    while len(stream) < 4 * words:
+        cipher = Cipher(algorithms.AES(seed), modes.CTR((2).to_bytes(16, "big")))
+        made = cipher.encryptor().update(counters)
+        stream += made[:PERIOD]
+        seed = made[PERIOD:]
+    return np.frombuffer(bytes(stream[: 4 * words]), "<u4")
 
 
 def test_chacha20_is_that_of_its_standard():
@@ -51,21 +67,31 @@ def masked_constant(words: int, neighbours: int, suite: Suite) -> np.ndarray:
 
 
 @SUITES
-@pytest.mark.parametrize("words", [1, 5, BLOCK, BLOCK + 1, 200_003])
-def test_a_mask_is_the_keystream_of_its_seed(words: int, suite: Suite):
+@pytest.mark.parametrize("kernel", Kernel)
+@pytest.mark.parametrize("words", [1, 5, BLOCK, BLOCK + 1, 200_003, PERIOD // 4 + 3, PERIOD + 5])
+def test_a_mask_is_the_keystream_of_its_seed(words: int, kernel: Kernel, suite: Suite):
     total = np.zeros(words, np.uint32)
-    add_masks(total, [Stream(SEED, [(0, words)])], suite)
+    add_masks(total, [Stream(SEED, [(0, words)])], suite, replace(ONE_LANE, kernel=kernel))
     assert np.array_equal(total, keystream(SEED, words, suite))
 
 
 @SUITES
-def test_one_keystream_runs_on_over_separate_runs(suite: Suite):
+@pytest.mark.parametrize("kernel", Kernel)
+def test_one_keystream_runs_on_over_separate_runs(kernel: Kernel, suite: Suite):
     total = np.zeros(150_000, np.uint32)
     runs = [(3, 40), (50, 50), (60, 61), (70, 140_000), (140_001, 150_000)]
-    add_masks(total, [Stream(SEED, runs)], suite)
+    add_masks(total, [Stream(SEED, runs)], suite, replace(ONE_LANE, kernel=kernel))
     covered = np.concatenate([np.arange(*run) for run in runs])
     assert np.array_equal(total[covered], keystream(SEED, covered.size, suite))
     assert not total[np.setdiff1d(np.arange(150_000), covered)].any()
+
+
+def test_no_block_of_keystream_comes_twice():
+    """Not within a period, not across one: a key turns before its counter could."""
+    words = 2 * (PERIOD // 4) + 4
+    total = np.zeros(words, np.uint32)
+    add_masks(total, [Stream(SEED, [(0, words)])], AES)
+    assert len(np.unique(total.view("V16"))) == words // 4
 
 
 def test_what_one_side_adds_the_other_subtracts():

@@ -284,7 +284,7 @@ def _bad_rosters() -> Iterator[Bad]:
     later = keys.make_prekeys(signer(CID), 2, 1, SeededStream(7, "later"))[0].public(signer(CID))
     renumbered = roster.members[1].prekey.model_copy(update={"sequence": 2})
     cases: list[tuple[str, str, str, bytes]] = [
-        ("version", "version", "malformed", _with(roster, version=2)),
+        ("version", "version", "malformed", _with(roster, version=1)),
         ("federation", "federation", "wrong_federation", _roster(federation="elsewhere")),
         ("stale_round", "round", "wrong_round", _roster(parameters=b"old")),
         ("layout", "layout_digest", "wrong_digest", _roster(layout_digest="cd" * 32)),
