@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from secure_pfnas.cli.cells import CellsProgress
 from secure_pfnas.cli.options import AsJson, OptionalConfig, Overrides, Resume
-from secure_pfnas.cli.output import answer, errors
-from secure_pfnas.cli.show_comparison import cell_line, show_comparison
+from secure_pfnas.cli.output import answer
+from secure_pfnas.cli.show_comparison import show_comparison
 from secure_pfnas.errors import ExitCode
-from secure_pfnas.runtime.compare.bench import plan_cells, run_cells
-from secure_pfnas.runtime.compare.cell import Result
+from secure_pfnas.runtime.cells.pool import LocalProcesses, run_cells
+from secure_pfnas.runtime.compare.bench import plan_cells
 from secure_pfnas.runtime.compare.methods import parse_methods, parse_seeds
 from secure_pfnas.runtime.compare.report import write_report
 
@@ -60,17 +61,12 @@ def compare(
     """Compare methods on the same data, budget and seeds, on simulated devices."""
     chosen = parse_methods(methods, against)
     cells = plan_cells(path, overrides or (), chosen, parse_seeds(seeds), out)
-    results: list[Result] = []
-    console = errors()
-
-    def tell(result: Result) -> None:
-        results.append(result)
-        line = cell_line(result)
-        console.print(f"cell {len(results)} of {len(cells)}: {line}", markup=False)
-
-    run_cells(cells, out, workers=workers, resume=resume, tell=tell)
-    order = {(cell.method, cell.seed): number for number, cell in enumerate(cells)}
-    results.sort(key=lambda one: order[str(one["method"]), int(str(one["seed"]))])
+    with CellsProgress(cells, workers) as progress:
+        run_cells(cells, out, LocalProcesses(workers), resume=resume, audience=progress)
+    order = {(cell.label, cell.seed): number for number, cell in enumerate(cells)}
+    results = sorted(
+        progress.results, key=lambda one: order[str(one["label"]), int(str(one["seed"]))]
+    )
     report = write_report(out, results, against or chosen[0].label, target)
     answer(report, lambda screen: show_comparison(screen, report), as_json=as_json)
     return ExitCode.ABORTED if report["failed"] else ExitCode.OK

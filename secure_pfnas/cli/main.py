@@ -35,6 +35,7 @@ VERBS = MappingProxyType(
         "plan": "foresee what a run will spend, open and send",
         "run": "run a federation: simulated, or over a broker",
         "compare": "compare methods on the same data, budget and seeds",
+        "sweep": "run settings × seeds from one file, resumable",
         "server": "run the aggregator of a deployed federation",
         "client": "run devices of a deployed federation",
         "broker": "start a broker",

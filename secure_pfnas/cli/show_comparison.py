@@ -8,26 +8,11 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from secure_pfnas.runtime.compare.cell import COMPLETE, Result
-
-
-def cell_line(result: Result) -> str:
-    """Return what a cell came to, in one line."""
-    name = f"{result['method']}, seed {result['seed']}"
-    if result["status"] != COMPLETE:
-        return f"{name}: {result['status']}: {result.get('error', '')}"
-    clients = cast("Mapping[str, Mapping[str, Any]]", result["clients"]).values()
-    as_is, after = (
-        sum(client[when]["test"] for client in clients) / len(clients)
-        for when in ("as_is", "after")
-    )
-    return f"{name}: accuracy {as_is:.3f} as it is, {after:.3f} after, {result['wall_s']:.0f} s"
 
 
 def show_comparison(console: Console, report: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ def test_a_comparison_is_a_table_a_file_and_a_figure(call, tmp_path, small):
     assert json.loads(again.out) == report
     refused = call(*words)
     assert refused.code == ExitCode.STORAGE
-    assert "holds a comparison already" in refused.err
+    assert "holds results already" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from secure_pfnas.runtime.compare.cell import COMPLETE, Result
+from secure_pfnas.runtime.cells.cell import COMPLETE, Result
 from secure_pfnas.runtime.compare.statistics import Table
 
 _SIZE = (10.0, 4.2)  # inches
@@ -43,7 +43,7 @@ def draw(results: Sequence[Result], rows: Sequence[Table], caption: str) -> byte
 
 
 def _cells(results: Sequence[Result], method: str) -> list[Result]:
-    return [one for one in results if one["method"] == method and one["status"] == COMPLETE]
+    return [one for one in results if one["label"] == method and one["status"] == COMPLETE]
 
 
 def _curve(axes: Axes, cells: Sequence[Result], colour: str, label: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from secure_pfnas.runtime.compare.cell import COMPLETE, Result
+from secure_pfnas.runtime.cells.cell import COMPLETE, Result
 from secure_pfnas.runtime.compare.figure import draw
 from secure_pfnas.runtime.compare.statistics import summary
 from secure_pfnas.runtime.files import write_atomically
@@ -40,7 +40,7 @@ def write_report(
         ),
         "methods": rows,
         "failed": [
-            {name: one.get(name, "") for name in ("method", "seed", "error")}
+            {"method": one["label"], "seed": one["seed"], "error": one.get("error", "")}
             for one in results
             if one["status"] != COMPLETE
         ],

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from secure_pfnas.runtime.compare.cell import COMPLETE, Result
+from secure_pfnas.runtime.cells.cell import COMPLETE, Result
 
 Values = NDArray[np.float64]
 Table = dict[str, Any]
@@ -57,8 +57,8 @@ def summary(results: Sequence[Result], target: float = 0.0) -> list[Table]:
         target: A test accuracy in training, to be reached as cheaply as possible; 0 for none.
     """
     complete = [result for result in results if result["status"] == COMPLETE]
-    methods = list(dict.fromkeys(cast("str", result["method"]) for result in complete))
-    by = {(result["method"], result["seed"]): result for result in complete}
+    methods = list(dict.fromkeys(cast("str", result["label"]) for result in complete))
+    by = {(result["label"], result["seed"]): result for result in complete}
     seeds = sorted({cast("int", result["seed"]) for result in complete})
     return [
         _row(method, [by[method, seed] for seed in seeds if (method, seed) in by])
@@ -83,15 +83,15 @@ def summary(results: Sequence[Result], target: float = 0.0) -> list[Table]:
     ]
 
 
-def paired(pairs: Sequence[tuple[Result, Result]]) -> Table:
-    """Return the first's advantage after local training, in points of test accuracy.
+def paired(pairs: Sequence[tuple[Result, Result]], when: str = "after") -> Table:
+    """Return the first's advantage in test accuracy, ``after`` local training or ``as_is``.
 
     ``se_seeds`` is over the seeds' mean differences, ``se_clients`` over all clients as if they
     were independent, which is optimistic: they share a model.
     """
     if not pairs:
         return {"seeds": 0, "mean": None, "se_seeds": None, "se_clients": None}
-    per_seed = [accuracies(a, "after", "test") - accuracies(b, "after", "test") for a, b in pairs]
+    per_seed = [accuracies(a, when, "test") - accuracies(b, when, "test") for a, b in pairs]
     means = [float(np.mean(one)) for one in per_seed]
     return {
         "seeds": len(pairs),

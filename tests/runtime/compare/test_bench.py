@@ -13,9 +13,10 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.strategies.fixed import Fixed
 from secure_pfnas.nas import subnet
 from secure_pfnas.roles.federation import Federation
+from secure_pfnas.runtime.cells import cell, pool
+from secure_pfnas.runtime.cells.pool import Audience, Engine, LocalProcesses, run_cells
 from secure_pfnas.runtime.checkpoints import Checkpoints
-from secure_pfnas.runtime.compare import bench, cell
-from secure_pfnas.runtime.compare.bench import plan_cells, run_cells
+from secure_pfnas.runtime.compare.bench import plan_cells
 from secure_pfnas.runtime.compare.methods import parse_methods
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.device_store import DeviceStore
@@ -37,6 +38,17 @@ TINY = [
 ]
 
 
+class Heard(Audience):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.results, self.kept = [], 0
+
+    def ended(self, result, *, kept):
+        self.results.append(result)
+        self.kept += kept
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "halves.npz"
@@ -50,7 +62,7 @@ def played(tmp_path_factory, tiny):
     out = tmp_path_factory.mktemp("comparison")
     methods = parse_methods("ours,fedbabu,local")
     cells = plan_cells(None, tiny, methods, [5], out)
-    return {one.method: (one, cell.play(one)) for one in cells}
+    return {one.label: (one, cell.play(one)) for one in cells}
 
 
 def test_every_cell_is_a_run_folder_and_stamped(played):
@@ -129,7 +141,7 @@ def test_what_is_complete_is_not_done_again(played, monkeypatch):
 def test_what_is_trained_is_examined_and_not_trained_again(played, monkeypatch):
     monkeypatch.setattr(cell, "simulate", None)
     one, result = played["local"]
-    kept = ("wall_s", "train_s", "cpu_s", "bytes_up", "bytes_down")
+    kept = ("wall_s", "train_s", "cpu_s", "bytes_up", "bytes_down", "peak_mb")
     one.write("TRAINED", **{name: result[name] for name in kept})
     assert cell.play(one) == result
 
@@ -141,18 +153,75 @@ def test_an_interrupted_run_begins_anew(played, tiny, tmp_path):
     assert cell.play(one)["clients"] == played["local"][1]["clients"]
 
 
-def test_a_cell_of_other_settings_is_none_of_this_comparison(played, tiny, tmp_path):
+def test_a_cell_of_other_settings_is_refused_not_replaced(played, tiny, tmp_path):
     one, _ = played["local"]
     out = one.folder.parents[2]
     other = plan_cells(None, [*tiny, "training.epochs=2"], parse_methods("local"), [5], out)[0]
     assert other.folder == one.folder
-    assert other.result is None
+    with pytest.raises(UserError, match=r"cell\.json: was run under other settings") as refused:
+        run_cells([other], out, LocalProcesses(1), resume=True, audience=Heard())
+    assert refused.value.code is ExitCode.CONFIG
+    assert one.result["status"] == "COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda text: text.replace('"COMPLETE"', '"TRAINED"'), "is not as it was written"),
+        (lambda text: text[: len(text) // 2], "is not as it was written"),
+        (lambda text: "[1]", "is not as it was written"),
+    ],
+)
+def test_an_altered_or_half_cell_is_refused_and_named(tiny, tmp_path, spoil, why):
+    one = plan_cells(None, tiny, parse_methods("local"), [5], tmp_path)[0]
+    (one.folder / "config.toml").parent.mkdir(parents=True)
+    (one.folder / "config.toml").touch()
+    one.write("COMPLETE", clients={})
+    path = one.folder / "cell.json"
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UserError, match=why) as refused:
+        run_cells([one], tmp_path, LocalProcesses(1), resume=True, audience=Heard())
+    assert refused.value.code is ExitCode.STORAGE
+    assert str(one.folder) in refused.value.todo
+
+
+def test_a_cell_whose_run_is_gone_is_not_taken_for_whole(tiny, tmp_path):
+    one = plan_cells(None, tiny, parse_methods("local"), [5], tmp_path)[0]
+    one.write("COMPLETE", clients={})
+    with pytest.raises(UserError, match="has lost its run"):
+        _ = one.result
+
+
+def test_a_full_disk_stops_the_rest_and_says_so_once(tiny, tmp_path, monkeypatch):
+    cells = plan_cells(None, tiny, parse_methods("local,fedper"), [5], tmp_path)
+
+    class FullDisk(Engine):
+        def run(self, given, audience):
+            for one in given:
+                one.write("FAILED", error="/x: No space left on device", todo="free some", code=8)
+                pool.tell(one, "", audience)
+
+    heard = Heard()
+    with pytest.raises(UserError, match="No space left") as refused:
+        run_cells(cells, tmp_path, FullDisk(), resume=False, audience=heard)
+    assert refused.value.code is ExitCode.STORAGE
+    assert "continue with --resume" in refused.value.todo
+    assert len(heard.results) == 1
+
+
+@pytest.mark.processes
+def test_a_cell_that_needs_more_memory_than_it_may_have_fails_alone(tiny, tmp_path):
+    cells = plan_cells(None, tiny, parse_methods("local"), [5], tmp_path)
+    heard = Heard()
+    run_cells(cells, tmp_path, LocalProcesses(1, memory_mb=64), resume=False, audience=heard)
+    assert [one["status"] for one in heard.results] == ["FAILED"]
+    assert "more than the 64 MB of memory it may have" in heard.results[0]["error"]
 
 
 def test_a_folder_is_not_taken_over_without_resume(played, tiny):
     one, _ = played["local"]
-    with pytest.raises(UserError, match="holds a comparison already"):
-        run_cells([one], one.folder.parents[2], workers=1, resume=False, tell=print)
+    with pytest.raises(UserError, match="holds results already"):
+        run_cells([one], one.folder.parents[2], LocalProcesses(1), resume=False, audience=Heard())
 
 
 def test_a_run_whose_rounds_abort_has_failed(tiny, tmp_path, monkeypatch):
@@ -195,28 +264,29 @@ def test_fedtp_runs_unmasked_and_says_so(tiny, tmp_path):
 def test_a_cell_that_is_killed_or_fails_costs_no_other(tiny, tmp_path, monkeypatch):
     """The first is killed, the second's data is gone, the third comes through, once."""
     cells = plan_cells(None, tiny, parse_methods("fedper,fedavg,local"), [5], tmp_path)
-    start, told = bench._start, []
+    start, heard = pool._start, Heard()
 
-    def killed(one):
-        process = start(one)
-        if one.method == "fedper" and not told:
+    def killed(one, memory_mb):
+        process = start(one, memory_mb)
+        if one.label == "fedper":
             os.kill(process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr(bench, "_start", killed)
+    monkeypatch.setattr(pool, "_start", killed)
     source = cells[0].settings.data.source
     hidden = f"{source}.hidden"
     gone = cells[1].settings.model_copy(
         update={"data": cells[1].settings.data.model_copy(update={"source": hidden})}
     )
     broken = [cells[0], cell.Cell("fedavg", 5, gone, cells[1].folder), cells[2]]
-    run_cells(broken, tmp_path, workers=1, resume=False, tell=told.append)
+    run_cells(broken, tmp_path, LocalProcesses(1), resume=False, audience=heard)
+    told = heard.results
     assert [one["status"] for one in told] == ["FAILED", "FAILED", "COMPLETE"]
     assert "exit code -9" in told[0]["error"]
     assert "no such file" in told[1]["error"]
     kept = (cells[2].folder / "cell.json").stat().st_mtime_ns
-    again = []
-    monkeypatch.setattr(bench, "_start", lambda one: pytest.fail("run twice"))
-    run_cells(cells[2:], tmp_path, workers=2, resume=True, tell=again.append)
-    assert [(one["method"], one["status"]) for one in again] == [("local", "COMPLETE")]
+    again = Heard()
+    monkeypatch.setattr(pool, "_start", lambda *_: pytest.fail("run twice"))
+    run_cells(cells[2:], tmp_path, LocalProcesses(2), resume=True, audience=again)
+    assert [(one["label"], one["status"]) for one in again.results] == [("local", "COMPLETE")]
     assert (cells[2].folder / "cell.json").stat().st_mtime_ns == kept

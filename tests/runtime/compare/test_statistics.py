@@ -25,7 +25,7 @@ def cell(method, seed, after, *, macs=(10, 10, 10), tests=(0.2, 0.4, 0.6), statu
         for i, (m, t) in enumerate(zip(macs, tests, strict=True), 1)
     ]
     return {
-        "method": method, "seed": seed, "status": status, "clients": clients, "rounds": rounds,
+        "label": method, "seed": seed, "status": status, "clients": clients, "rounds": rounds,
         "steps": 15, "macs": sum(macs), "wall_s": 10.0, "cpu_s": 8.0, "train_s": 9.0,
         "bytes_up": 1, "bytes_down": 2, "non_private": ["seeded"],
     }  # fmt: skip

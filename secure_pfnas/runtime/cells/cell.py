@@ -1,23 +1,30 @@
-"""One cell of a comparison: a method under a seed, run and examined in a process of its own.
+"""One cell of a comparison or a sweep: a run under a seed, examined, in a process of its own.
 
 Rules of this file:
     * The cell's folder is the run's. ``cell.json`` beside the run says how far it came: TRAINED,
-      then COMPLETE; or FAILED, and why.
+      then COMPLETE; or FAILED, and why. It is written whole or not at all, and carries its digest.
     * What is complete is never done again. A run that was interrupted begins anew: resumed, it
       would be short of the round it died in, and no longer comparable.
-    * Randomness is seeded, so that a cell is a function of its settings: NON-PRIVATE, and stamped.
+    * Nothing of another's is overwritten: results under other settings, or results that were
+      altered, are refused.
+    * Randomness is seeded by default, so that a cell is a function of its settings: NON-PRIVATE,
+      and stamped.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import cast
@@ -25,63 +32,107 @@ from typing import cast
 import torch
 
 from secure_pfnas.config import Settings
-from secure_pfnas.errors import UserError
+from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
 from secure_pfnas.learning.strategies import UNMASKED
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
-from secure_pfnas.runtime.compare.examine import curve, examine
-from secure_pfnas.runtime.compare.unmasked import simulate_unmasked
+from secure_pfnas.runtime.cells.examine import curve, examine
+from secure_pfnas.runtime.cells.unmasked import simulate_unmasked
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.federate import simulate
-from secure_pfnas.runtime.files import write_atomically
+from secure_pfnas.runtime.files import storage_faults, write_atomically
 from secure_pfnas.runtime.population import deal
 from secure_pfnas.runtime.workers import InlineWorkers, Workers
 
 Result = dict[str, object]
 TRAINED, COMPLETE, FAILED = "TRAINED", "COMPLETE", "FAILED"
-_FILE = "cell.json"
+_FILE, _SEAL = "cell.json", "sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A method under a seed.
+    """Settings under a seed.
 
     Args:
-        method: The method's label.
+        label: The method's, or the point's of a sweep.
         seed: Of partition, initial weights and every draw.
         settings: The run's, with what is public of the data.
         folder: The run's.
     """
 
-    method: str
+    label: str
     seed: int
     settings: Settings
     folder: Path
 
     @property
     def result(self) -> Result | None:
-        """What is known of this cell under these settings; ``None`` where nothing is."""
+        """What is known of this cell; ``None`` where nothing is.
+
+        Raises:
+            UserError: STORAGE, for a file that was altered, or whose run is gone; CONFIG, for one
+                of other settings.
+        """
         path = self.folder / _FILE
-        try:
-            found = cast("Result", json.loads(path.read_bytes()))
-        except (OSError, ValueError):
-            return None
-        return found if found.get("config_digest") == self.settings.digest else None
+        with storage_faults(path):
+            if not path.exists():
+                return None
+            found = _opened(path.read_bytes())
+        if found is None:
+            raise _spoilt(path, "is not as it was written")
+        if found["config_digest"] != self.settings.digest:
+            if found["status"] == FAILED:
+                return None
+            raise UserError(
+                f"{path}: was run under other settings",
+                todo="choose another folder with --out, or remove that cell's",
+                code=ExitCode.CONFIG,
+            )
+        if found["status"] != FAILED and not (self.folder / "config.toml").exists():
+            raise _spoilt(path, "has lost its run")
+        return found
 
     def write(self, status: str, **facts: object) -> Result:
         """Say durably how far the cell came."""
         result: Result = {
-            "method": self.method,
+            "label": self.label,
             "seed": self.seed,
             "status": status,
             "config_digest": self.settings.digest,
             "non_private": list(self.settings.non_private),
             **facts,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / _FILE, (json.dumps(result, indent=1) + "\n").encode())
+        sealed = {**result, _SEAL: _digest(result)}
+        path = self.folder / _FILE
+        with storage_faults(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (json.dumps(sealed, indent=1) + "\n").encode())
         return result
+
+
+def _digest(result: Mapping[str, object]) -> str:
+    return sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
+def _opened(data: bytes) -> Result | None:
+    """Return what was sealed; ``None`` for anything that was not."""
+    try:
+        found: object = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    result = cast("Result", found)
+    return result if result.pop(_SEAL, "") == _digest(result) else None
+
+
+def _spoilt(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{path}: {what}",
+        todo=f"remove {path.parent} and continue with --resume: that cell is then run again",
+        code=ExitCode.STORAGE,
+    )
 
 
 class TimedWorkers(Workers):
@@ -99,16 +150,43 @@ class TimedWorkers(Workers):
         return future
 
 
-def work(cell: Cell) -> None:
-    """Run and examine a cell; a process's whole life. What goes wrong is in its ``cell.json``."""
+def work(cell: Cell, memory_mb: int = 0) -> None:
+    """Run and examine a cell; a process's whole life. What goes wrong is in its ``cell.json``.
+
+    Args:
+        cell: Which.
+        memory_mb: The most memory the process may hold; 0 for any.
+    """
     threading.Thread(target=_end_with_parent, name="leash", daemon=True).start()
     torch.set_num_threads(1)
+    if memory_mb:
+        most = memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
-        play(cell)
+        with _alone(cell.folder):
+            play(cell)
     except UserError as error:
-        cell.write(FAILED, error=error.what)
+        cell.write(FAILED, error=error.what, todo=error.todo, code=int(error.code))
     except Exception as error:  # noqa: BLE001 -- a bug costs its own cell and no other
-        cell.write(FAILED, error=f"{type(error).__name__}: {error}")
+        cell.write(FAILED, error=_explained(error, memory_mb))
+
+
+def _explained(error: Exception, memory_mb: int) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if memory_mb and (isinstance(error, MemoryError) or "allocate memory" in text):
+        return f"needs more than the {memory_mb} MB of memory it may have"
+    return text
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Wait until nobody else is at this cell: a killed parent's child may live a moment longer."""
+    with storage_faults(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder.parent / f".{folder.name}.lock").open("wb")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def play(cell: Cell) -> Result:
@@ -130,6 +208,7 @@ def play(cell: Cell) -> Result:
         "data": {"name": dataset.name, "digest": dataset.digest},
         "steps": _total(rounds, "steps"),
         "macs": _total(rounds, "macs"),
+        "spent": _spent(cell.folder),
         "rounds": rounds,
         "clients": examine(federation, cell.folder, examples),
     }
@@ -156,7 +235,18 @@ def _train(cell: Cell, federation: Federation, workers: TimedWorkers) -> Result:
         cpu_s=round(cpu_s, 3),
         bytes_up=up,
         bytes_down=down,
+        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     )
+
+
+def _spent(folder: Path) -> dict[str, dict[str, float | None]]:
+    """Return each device's ε by its ledger; ``None`` is infinite."""
+    seen = {device.name: observe.spent(device) for device in observe.device_folders(folder)}
+    return {
+        name: {"validation": one.reward_epsilon, "train": one.train_epsilon, "delta": one.delta}
+        for name, one in seen.items()
+        if one is not None
+    }
 
 
 def _total(rounds: list[Mapping[str, object]] | list[dict[str, object]], key: str) -> int:
