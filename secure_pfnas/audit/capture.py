@@ -8,6 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from secure_pfnas.audit.journal import Journal, Observation
 from secure_pfnas.errors import Rejected
@@ -18,13 +19,18 @@ from secure_pfnas.wire.inbox import Inbox
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An envelope that passed, with its clear header."""
+    """An envelope that passed, with its clear header and its SHA-256."""
 
     publisher: str
     topic: str
     data: bytes
     envelope: Envelope
     header: Header
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the envelope's bytes."""
+        return sha256(self.data).digest()
 
 
 @dataclass(frozen=True, slots=True)

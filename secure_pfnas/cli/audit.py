@@ -1,22 +1,79 @@
-"""``audit``: attack what this installation releases."""
+"""``audit``: record what passes, verify what was written down, attack what is released."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secure_pfnas.audit.findings import Verdict
-from secure_pfnas.cli.options import AsJson
-from secure_pfnas.cli.output import answer
+from secure_pfnas.audit.findings import Finding, Verdict
+from secure_pfnas.cli.options import DEFAULT_CERTS, AsJson, BrokerUrl, Certs, parse_broker
+from secure_pfnas.cli.output import answer, errors
 from secure_pfnas.errors import ExitCode, UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
+Paths = Annotated[
+    list[Path],
+    typer.Argument(metavar="PATH...", help="Run or device folders, journals, captures, ledgers."),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option("--ca", metavar="FILE", help="The CA you believe; else ca.pem beside the files."),
+]
+
 
 @app.callback()
 def _audit() -> None:
-    """Attack this installation's own mechanisms."""
+    """Believe nothing: record, verify and attack."""
+
+
+@app.command(
+    epilog="Example: secure-pfnas audit record --broker mqtts://10.0.0.2:8883 --certs certs "
+    "--out capture"
+)
+def record(
+    *,
+    broker: BrokerUrl,
+    certs: Certs = DEFAULT_CERTS,
+    name: Annotated[str, typer.Option("--name", help="The observer's certificate.")] = "observer",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where capture.log is made.")],
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0, help="How long; until Ctrl-C by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Write down every message that passes a broker, as an observer that may only read."""
+    from secure_pfnas.runtime.broker.embedded import told_to_leave  # noqa: PLC0415 -- amqtt
+    from secure_pfnas.runtime.enrolment import credentials_in  # noqa: PLC0415 -- torch
+    from secure_pfnas.runtime.observer import Observer  # noqa: PLC0415 -- torch
+
+    observer = Observer(credentials_in(certs)(name), parse_broker(broker), out)
+    with observer, told_to_leave(lambda: None) as leave:
+        errors().print("recording …", markup=False)
+        end_s = None if seconds is None else time.monotonic() + seconds
+        observer.record(lambda: leave.is_set() or (end_s is not None and time.monotonic() >= end_s))
+    seen = observer.recorder
+    data = {
+        "file": str(seen.log.path),
+        "messages": seen.messages,
+        "bytes": seen.bytes,
+        "interruptions": observer.interruptions,
+    }
+    line = f"{seen.log.path}: {seen.messages} messages, {seen.bytes} bytes, signed"
+    answer(data, lambda console: console.print(line, markup=False), as_json=as_json)
+    return ExitCode.OK
+
+
+@app.command(epilog="Example: secure-pfnas audit verify runs/first capture --ca certs/ca.pem")
+def verify(paths: Paths, *, ca: Ca = None, as_json: AsJson = False) -> ExitCode:
+    """Judge journals, captures and ledgers offline: intact, and complete; 9 where one is not."""
+    from secure_pfnas.runtime.evidence import gather  # noqa: PLC0415 -- torch
+
+    evidence = gather(paths, ca)
+    return _verdicts(evidence.findings(), as_json=as_json)
 
 
 @app.command("attack", epilog="Example: secure-pfnas audit attack all")
@@ -36,11 +93,18 @@ def attack_(
             todo="write for example: secure-pfnas audit attack all",
             code=ExitCode.USAGE,
         )
-    findings = attack(name)
-    lines = [f"{one.verdict.value:<6}{one.check}: {'; '.join(one.evidence)}" for one in findings]
+    return _verdicts(attack(name), as_json=as_json)
+
+
+def _verdicts(findings: list[Finding], *, as_json: bool) -> ExitCode:
+    """Print verdicts with their evidence, and say by the exit code whether one is FAIL."""
+    lines: list[str] = []
+    for one in findings:
+        first, *more = one.evidence or ("",)
+        lines += [f"{one.verdict.value:<13}{one.check}: {first}", *(f"{'':<13}{m}" for m in more)]
     answer(
         {"findings": [one.to_json() for one in findings]},
-        lambda console: console.print("\n".join(lines), markup=False),
+        lambda console: console.print("\n".join(lines), markup=False, soft_wrap=True),
         as_json=as_json,
     )
     failed = any(one.verdict is Verdict.FAIL for one in findings)

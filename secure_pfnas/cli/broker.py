@@ -44,6 +44,10 @@ def start(
         Engine, typer.Option("--engine", help="embedded: no installation; mosquitto: its binary.")
     ] = Engine.EMBEDDED,
     name: Annotated[str, typer.Option("--name", help="The broker's certificate.")] = BROKER,
+    observers: Annotated[
+        list[str] | None,
+        typer.Option("--observer", metavar="NAME", help="May read everything; mosquitto's list."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Listen until SIGINT or SIGTERM; SIGHUP reads the revocation list again."""
@@ -65,6 +69,7 @@ def start(
         federation=federation_of(credentials),
         host=host,
         port=port,
+        observers=observers or ("observer",),
     )
     supervise(mosquitto, on_ready=ready)
     return ExitCode.OK

@@ -43,7 +43,7 @@ VERBS = MappingProxyType(
         "data": "import data, and look at what each device would hold",
         "costs": "measure how long architectures train on this machine",
         "budget": "show, verify and export what a device has spent",
-        "audit": "attack what this installation releases",
+        "audit": "record what passes, verify journals, attack what is released",
         "scenario": "play a story with a claim, and judge what is found",
         "config": "print every setting with its default and range",
         "doctor": "check this machine",

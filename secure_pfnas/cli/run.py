@@ -62,6 +62,9 @@ def run(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=256, help="Processes that train.")
     ] = 2,
+    record: Annotated[
+        bool, typer.Option("--record", help="With --sim: an observer writes capture.log.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Run server and all devices of a federation on this machine."""
@@ -80,7 +83,7 @@ def run(
             pool = stack.enter_context(ProcessWorkers(examples, workers))
             if broker is None:
                 stack.enter_context(Progress(folder, rounds))
-                simulate(federation, folder, pool, resume=resume)
+                simulate(federation, folder, pool, resume=resume, record=record)
             else:
                 bus = (
                     stack.enter_context(embedded(federation, folder, certs=certs))

@@ -63,7 +63,7 @@ class Refusal(Message):
 
 
 class Done(Message):
-    """How a round ended."""
+    """How a round ended, and the newest signed head of the server's journal, to be kept."""
 
     LIMIT: ClassVar[int] = 512 * KIB
     rid: Rid
@@ -71,6 +71,7 @@ class Done(Message):
     reason: Reason
     survivors: Annotated[tuple[Name, ...], Field(max_length=4096)]
     closed: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**20)], ...], Field(max_length=65_536)]
+    head: Annotated[bytes, Field(max_length=2 * KIB)] = b""
 
 
 class Farewell(Message):

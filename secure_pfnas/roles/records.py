@@ -61,6 +61,15 @@ class MetricsKept:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSeen:
+    """The signed head of the server's journal, as the device was told: to hold the server to it."""
+
+    round: int
+    server: str
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRefused:
     """The device stayed out of a round."""
 
@@ -150,7 +159,13 @@ class Checkpoint:
 
 
 DeviceRecord = (
-    LedgerAppended | RoundJoined | SurvivorsSigned | PersonalKept | MetricsKept | TaskRefused
+    LedgerAppended
+    | RoundJoined
+    | SurvivorsSigned
+    | PersonalKept
+    | MetricsKept
+    | HeadSeen
+    | TaskRefused
 )
 ServerRecord = (
     PhaseEntered

@@ -21,6 +21,7 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.privacy.ledger_file import LedgerFile
 from secure_pfnas.roles.client import Memory
 from secure_pfnas.roles.records import (
+    HeadSeen,
     LedgerAppended,
     MetricsKept,
     PersonalKept,
@@ -106,6 +107,9 @@ class DeviceStore(Store):
                     "steps": metrics.steps,
                 }
                 append_line(self.folder / "metrics.jsonl", json.dumps(line), OWNER_ONLY)
+            case HeadSeen(_, server, head):
+                with storage_faults(self.folder):
+                    (self.folder / f"{server}.head").write_bytes(head)
             case TaskRefused(number, reason):
                 line = {"round": number, "refused": reason.value, "at_ms": now_ms}
                 append_line(self.folder / "rounds.jsonl", json.dumps(line), OWNER_ONLY)

@@ -14,7 +14,16 @@ from typing import Protocol
 
 from secure_pfnas.errors import Outcome
 from secure_pfnas.learning.jobs import TrainingJob
-from secure_pfnas.roles.events import Compute, Effect, Event, Finished, Send, SetTimer
+from secure_pfnas.roles.events import (
+    Compute,
+    Effect,
+    Event,
+    Finished,
+    Received,
+    Send,
+    SetTimer,
+    Started,
+)
 from secure_pfnas.roles.records import Record
 
 
@@ -31,6 +40,30 @@ class Store(Protocol):
 
     def keep(self, record: Record, now_ms: int) -> None:
         """Make one record durable before returning."""
+        ...
+
+
+class Noting(Protocol):
+    """Writes down what a party did."""
+
+    def began(self, now_ms: int) -> None:
+        """Note a new life."""
+        ...
+
+    def received(self, data: bytes, now_ms: int) -> None:
+        """Note a message, before it is looked at."""
+        ...
+
+    def sent(self, recipient: str, data: bytes, now_ms: int) -> None:
+        """Note a message, before it leaves."""
+        ...
+
+    def kept(self, record: Record, now_ms: int) -> None:
+        """Note what a record says."""
+        ...
+
+    def ended(self, now_ms: int) -> None:
+        """Note that the role has finished."""
         ...
 
 
@@ -58,6 +91,28 @@ class NoFaults(Faults):
         return False
 
 
+class _Unnoted(Noting):
+    """Nobody writes anything down."""
+
+    def began(self, now_ms: int) -> None:
+        """Let it pass."""
+
+    def received(self, data: bytes, now_ms: int) -> None:
+        """Let it pass."""
+
+    def sent(self, recipient: str, data: bytes, now_ms: int) -> None:
+        """Let it pass."""
+
+    def kept(self, record: Record, now_ms: int) -> None:
+        """Let it pass."""
+
+    def ended(self, now_ms: int) -> None:
+        """Let it pass."""
+
+
+_UNNOTED = _Unnoted()
+
+
 @dataclass(slots=True)
 class Process:
     """One party's life in a runtime.
@@ -67,6 +122,7 @@ class Process:
         role: Its reducer; a new one for every life.
         store: What survives a kill.
         life: Counts restarts.
+        journal: Where what it does is written down.
         outcome: The last round's, once the role has finished.
     """
 
@@ -74,6 +130,7 @@ class Process:
     role: Role
     store: Store
     life: int = 0
+    journal: Noting | None = None
     alive: bool = True
     outcome: Outcome | None = None
 
@@ -96,12 +153,21 @@ class Ports(Protocol):
 
 def step(process: Process, event: Event, now_ms: int, ports: Ports, faults: Faults) -> None:
     """Tell a living process one event and carry out its effects, unless it is killed on the way."""
+    journal = process.journal or _UNNOTED
+    match event:
+        case Started():
+            journal.began(now_ms)
+        case Received(data):
+            journal.received(data, now_ms)
+        case _:
+            pass
     for effect in process.role.handle(event, now_ms):
         if faults.kills(process.name, effect):
             process.alive = False
             return
         match effect:
             case Send(recipient, data):
+                journal.sent(recipient, data, now_ms)
                 for delay_ms in faults.copies(process.name, recipient, data):
                     ports.send(process, recipient, data, delay_ms)
             case SetTimer(name, at_ms):
@@ -110,5 +176,7 @@ def step(process: Process, event: Event, now_ms: int, ports: Ports, faults: Faul
                 ports.compute(process, job, work)
             case Finished(outcome):
                 process.outcome = outcome
+                journal.ended(now_ms)
             case _:
                 process.store.keep(effect, now_ms)
+                journal.kept(effect, now_ms)

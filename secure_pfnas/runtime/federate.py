@@ -26,14 +26,16 @@ from secure_pfnas.runtime.driver import Faults
 from secure_pfnas.runtime.enrolment import enrol
 from secure_pfnas.runtime.host import FLUSH_S, Connect, Host, Link, unix_ms
 from secure_pfnas.runtime.hub import LinkHub
+from secure_pfnas.runtime.journal import Journal, add_ca
 from secure_pfnas.runtime.mqtt import MqttLink
-from secure_pfnas.runtime.parties import EPOCH_MS, HONEST, Lives, simulated_parties
-from secure_pfnas.runtime.pki import CredentialFiles
+from secure_pfnas.runtime.parties import EPOCH, EPOCH_MS, HONEST, Lives, simulated_parties
+from secure_pfnas.runtime.pki import CredentialFiles, MemoryAuthority
 from secure_pfnas.runtime.population import BROKER, SERVER, device_names
+from secure_pfnas.runtime.recorder import OBSERVER, Recorder, both
 from secure_pfnas.runtime.run_store import RunStore
 from secure_pfnas.runtime.simulate import Resident, Simulation, Tap
 from secure_pfnas.runtime.workers import NoWorkers, Workers
-from secure_pfnas.wire.identity import PartyRole
+from secure_pfnas.wire.identity import PartyRole, Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,19 @@ def simulate(
     resume: bool = False,
     tap: Tap | None = None,
     lives: Lives = HONEST,
+    record: bool = False,
 ) -> Outcome:
     """Run a whole federation under a virtual clock.
+
+    Args:
+        federation: The terms.
+        out: The run's folder.
+        workers: Where devices train.
+        faults: What goes wrong.
+        resume: Whether to continue the run that is there.
+        tap: Sees every message.
+        lives: How parties come to life.
+        record: Whether an observer writes ``capture.log``.
 
     Raises:
         UserError: For a folder that cannot be used.
@@ -75,7 +88,22 @@ def simulate(
             name: stack.enter_context(DeviceStore(out / "devices" / name))
             for name in device_names(federation.settings.federation.clients)
         }
-        server, others = simulated_parties(federation, store, devices, lives)
+        authority = MemoryAuthority(federation.name, now=EPOCH)
+        add_ca(out, authority.pem)
+        if record:
+            observer = authority.issue(OBSERVER, PartyRole.OBSERVER)
+            tap = both(stack.enter_context(Recorder(out, federation.name, observer)).tap, tap)
+
+        def journal(signer: Signer) -> Journal:
+            folder = out if signer.name == SERVER else devices[signer.name].folder
+            opened = stack.enter_context(Journal(folder, federation.name, signer))
+            if signer.name == SERVER:
+                store.journal = opened
+            return opened
+
+        server, others = simulated_parties(
+            federation, store, devices, lives, authority=authority, journals=journal
+        )
         simulation = Simulation(
             server, others, workers, faults=faults, start_ms=EPOCH_MS, tap=_noted(store, tap)
         )
@@ -107,9 +135,13 @@ def serve(
     host = Host(NoWorkers(), faults=faults)
     on_host(host)
     files = bus.credentials(SERVER)
-    born = lives.server(federation, files.signer(), files.followed(utc_now), store)
-    host.add(Resident(SERVER, born, store), _server_link(federation, bus, store))
-    return host.run()[SERVER] or Abort(AbortReason.INTERRUPTED)
+    signer = files.signer()
+    add_ca(store.folder, files.ca.read_bytes())
+    born = lives.server(federation, signer, files.followed(utc_now), store)
+    with Journal(store.folder, federation.name, signer) as store.journal:
+        resident = Resident(SERVER, born, store, store.journal)
+        host.add(resident, _server_link(federation, bus, store))
+        return host.run()[SERVER] or Abort(AbortReason.INTERRUPTED)
 
 
 def attend(
@@ -144,8 +176,12 @@ def attend(
         for name, folder in folders.items():
             store = stack.enter_context(DeviceStore(folder))
             files = bus.credentials(name)
-            born = lives.device(federation, files.signer(), files.followed(utc_now), store)
-            host.add(Resident(name, born, store), _device_link(federation, bus, name, hub))
+            signer = files.signer()
+            add_ca(folder, files.ca.read_bytes())
+            born = lives.device(federation, signer, files.followed(utc_now), store)
+            journal = stack.enter_context(Journal(folder, federation.name, signer))
+            resident = Resident(name, born, store, journal)
+            host.add(resident, _device_link(federation, bus, name, hub))
         return host.run()
 
 

@@ -133,7 +133,7 @@ class Host:
 
     def _born(self, resident: Resident, connect: Connect, life: int) -> _Seat:
         name, inbox = resident.name, self._inbox
-        process = Process(name, resident.born(unix_ms()), resident.store, life)
+        process = Process(name, resident.born(unix_ms()), resident.store, life, resident.journal)
         link = connect(
             lambda _sender, payload: inbox.put((name, life, Received(payload))),
             lambda peer, present: inbox.put(

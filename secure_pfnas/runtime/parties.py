@@ -18,7 +18,7 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.roles.client import Client, Memory
 from secure_pfnas.roles.federation import Federation, Randomness, operating_system, seeded
 from secure_pfnas.roles.server import Server, ServerMemory
-from secure_pfnas.runtime.driver import Role, Store
+from secure_pfnas.runtime.driver import Noting, Role, Store
 from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.runtime.pki import MemoryAuthority
 from secure_pfnas.runtime.population import SERVER
@@ -36,6 +36,10 @@ class ServerStore(Store, Protocol):
 
     def memory(self) -> ServerMemory:
         """Return what earlier lives left."""
+        ...
+
+    def head(self) -> bytes:
+        """Return the newest signed head of the server's journal; empty without one."""
         ...
 
 
@@ -86,7 +90,7 @@ def server_life(
 
     def born(now_ms: int) -> Server:
         endpoint = endpoint_of(federation, signer, trust, randomness, now_ms, made=made)
-        return Server(federation, endpoint, store.memory(), lanes())
+        return Server(federation, endpoint, store.memory(), lanes(), store.head)
 
     return born
 
@@ -152,18 +156,28 @@ def simulated_parties(
     server: ServerStore,
     devices: Mapping[str, DeviceRecords],
     lives: Lives = HONEST,
+    *,
+    authority: MemoryAuthority | None = None,
+    journals: Callable[[Signer], Noting | None] = lambda _: None,
 ) -> tuple[Resident, list[Resident]]:
-    """Return the parties of a simulation, with certificates of an authority in memory."""
-    authority = MemoryAuthority(federation.name, now=EPOCH)
+    """Return the parties of a simulation, with certificates of an authority in memory.
+
+    Args:
+        federation: The terms.
+        server: What the server keeps.
+        devices: What each device keeps.
+        lives: How parties come to life.
+        authority: Who issues their certificates; a new one by default.
+        journals: Opens a party's journal.
+    """
+    authority = authority or MemoryAuthority(federation.name, now=EPOCH)
     trust = authority.trust(lambda: EPOCH)
     signer = authority.issue(SERVER, PartyRole.SERVER)
-    aggregator = Resident(SERVER, lives.server(federation, signer, trust, server), server)
-    others = [
-        Resident(
-            name,
-            lives.device(federation, authority.issue(name, PartyRole.DEVICE), trust, store),
-            store,
-        )
-        for name, store in devices.items()
-    ]
+    born = lives.server(federation, signer, trust, server)
+    aggregator = Resident(SERVER, born, server, journals(signer))
+    others: list[Resident] = []
+    for name, store in devices.items():
+        signer = authority.issue(name, PartyRole.DEVICE)
+        born = lives.device(federation, signer, trust, store)
+        others.append(Resident(name, born, store, journals(signer)))
     return aggregator, others

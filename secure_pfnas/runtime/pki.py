@@ -413,6 +413,11 @@ class MemoryAuthority:
         )
         return Signer(name, role, leaf.public_bytes(Encoding.DER), key)
 
+    @property
+    def pem(self) -> bytes:
+        """The CA's certificate."""
+        return _pem(self.certificate)
+
     def trust(self, clock: Callable[[], datetime]) -> CertificateTrust:
         """Return trust in this CA."""
         return CertificateTrust(certificate_pem(self.certificate), clock)

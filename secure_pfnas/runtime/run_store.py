@@ -36,6 +36,7 @@ from secure_pfnas.roles.server import ServerMemory
 from secure_pfnas.runtime.checkpoints import Checkpoints, unusable
 from secure_pfnas.runtime.driver import Store
 from secure_pfnas.runtime.files import hold, storage_faults, write_atomically
+from secure_pfnas.runtime.journal import Journal
 
 _ABORT, _COMPLETE = "ABORT", "COMPLETE"
 _SCHEMA = """
@@ -83,6 +84,7 @@ class RunStore(Store):
     def __init__(self, folder: Path, federation: Federation, *, resume: bool = False) -> None:
         self.folder = folder
         self._federation = federation
+        self.journal: Journal | None = None
         self._hold = hold(folder)
         try:
             self._open(federation, resume=resume)
@@ -188,6 +190,10 @@ class RunStore(Store):
                 self._end(record, now_ms)
             case other:
                 raise TypeError(f"a server keeps no {type(other).__name__}")
+
+    def head(self) -> bytes:
+        """Return the newest signed head of the server's journal; empty without one."""
+        return b"" if self.journal is None else self.journal.head()
 
     def message(self, at_ms: int, direction: str, topic: str, size: int, sha256: str) -> None:
         """Note that a message passed, never what it said; callable from any thread.

@@ -18,7 +18,7 @@ from itertools import count
 from secure_pfnas.errors import Outcome
 from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
 from secure_pfnas.roles.events import Computed, Departed, Event, Received, Started, TimerFired
-from secure_pfnas.runtime.driver import Faults, NoFaults, Process, Role, Store, step
+from secure_pfnas.runtime.driver import Faults, NoFaults, Noting, Process, Role, Store, step
 from secure_pfnas.runtime.workers import Workers
 
 Tap = Callable[[int, str, str, bytes], None]
@@ -33,11 +33,13 @@ class Resident:
         name: Certificate name.
         born: Builds the role of a new life from the store, given the time in milliseconds.
         store: What survives a kill.
+        journal: Where what it does is written down; it survives, too.
     """
 
     name: str
     born: Callable[[int], Role]
     store: Store
+    journal: Noting | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,7 +119,9 @@ class Simulation:
             self._play(heapq.heappop(self._queue))
 
     def _bear(self, resident: Resident, life: int) -> None:
-        process = Process(resident.name, resident.born(self.now_ms), resident.store, life)
+        process = Process(
+            resident.name, resident.born(self.now_ms), resident.store, life, resident.journal
+        )
         self._processes[resident.name] = process
         self._tell(process, Started())
 

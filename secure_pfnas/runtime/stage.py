@@ -10,7 +10,9 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -27,11 +29,13 @@ from secure_pfnas.runtime import federate, observe
 from secure_pfnas.runtime.broker.embedded import TappedMessage
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.driver import Faults, Role
+from secure_pfnas.runtime.observer import Observer
 from secure_pfnas.runtime.parties import EPOCH, DeviceRecords, Lives
-from secure_pfnas.runtime.pki import MemoryAuthority
+from secure_pfnas.runtime.pki import CertificateAuthority, MemoryAuthority
 from secure_pfnas.runtime.play import Play, bring_ledgers, granted_ledgers
 from secure_pfnas.runtime.population import SERVER, deal, device_names, resolved
 from secure_pfnas.runtime.probes import foreign, is_admitted
+from secure_pfnas.runtime.recorder import OBSERVER
 from secure_pfnas.runtime.topics import OFFLINE, ONLINE
 from secure_pfnas.runtime.witness import Witness
 from secure_pfnas.runtime.workers import InlineWorkers
@@ -150,6 +154,7 @@ class _Cast:
             faults=self.faults,
             tap=tap,
             lives=self._lives(),
+            record=True,
         )
         # The simulator has no door; the server itself must turn an unbelieved envelope away.
         seen = observe.run(self.run)
@@ -178,16 +183,32 @@ class _Cast:
                 )
                 for name in sorted(self.impostors)
             }
-            outcome = federate.deploy(
-                self.federation,
-                self.run,
-                InlineWorkers(self._examples()),
-                bus,
-                device_faults=self.faults,
-                names=[name for name in everybody if name not in self.impostors],
-                lives=self._lives(),
-            )
+            with self._observed(bus):
+                outcome = federate.deploy(
+                    self.federation,
+                    self.run,
+                    InlineWorkers(self._examples()),
+                    bus,
+                    device_faults=self.faults,
+                    names=[name for name in everybody if name not in self.impostors],
+                    lives=self._lives(),
+                )
         return self._play(outcome, framed=True, admitted=admitted)
+
+    @contextmanager
+    def _observed(self, bus: federate.Bus) -> Generator[None]:
+        """Let an observer with a certificate of its own write down what passes the broker."""
+        desk = CertificateAuthority.open(self.folder / "certs")
+        papers = desk.issue(OBSERVER, PartyRole.OBSERVER, now=federate.utc_now())
+        over = threading.Event()
+        with Observer(papers, bus.address, self.folder / "capture") as observer:
+            thread = threading.Thread(target=observer.record, args=(over.is_set,), daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
 
     def _lives(self) -> Lives:
         return Lives(server=self.witness.server, device=self._device)

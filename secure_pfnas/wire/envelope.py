@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
+import msgpack
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -219,6 +220,18 @@ class Endpoint:
             return _suite().decrypt(envelope.body, self._seal_key, envelope.header)
         except (InvalidTag, ValueError) as error:
             raise Rejected(DropReason.UNDECIPHERABLE, header.kind, peer=header.sender) from error
+
+
+def peek(data: bytes) -> Header | None:
+    """Read an envelope's clear header and nothing else, unverified; ``None`` if it has none."""
+    unpacker: Any = msgpack.Unpacker(use_list=False, max_buffer_size=len(data))
+    unpacker.feed(memoryview(data)[: 2 * Header.LIMIT])
+    try:
+        unpacker.read_map_header()
+        is_first = bool(unpacker.unpack() == "header")
+        return Header.decode(cast("bytes", unpacker.unpack())) if is_first else None
+    except (ValueError, TypeError, msgpack.OutOfData, Rejected):
+        return None
 
 
 def check_seal_public(raw: bytes, peer: str) -> None:

@@ -186,6 +186,9 @@ class ServerShelf(Store):
         newest = self.checkpoints[max(whole)]
         return replace(memory, vector=newest.vector, agents=newest.agents)
 
+    def head(self) -> bytes:
+        return b""
+
     def keep(self, record: Record, now_ms: int) -> None:
         self.records.append(record)
         match record:

@@ -17,6 +17,7 @@ from secure_pfnas.roles.client.kit import JoinedRound, Kit
 from secure_pfnas.roles.events import Effect
 from secure_pfnas.roles.messages import Done, Refusal, Report
 from secure_pfnas.roles.records import (
+    HeadSeen,
     LedgerAppended,
     MetricsKept,
     PersonalKept,
@@ -106,10 +107,11 @@ def reveal(kit: Kit, request: RevealRequest, now_ms: int) -> list[Effect]:
 
 
 def conclude(kit: Kit, done: Done, number: int, now_ms: int) -> list[Effect]:
-    """Forget the round that ended, and greet again where the server needs to hear of it."""
+    """Forget the round that ended, keep the server's head, and greet again where need be."""
     if kit.round is not None and kit.round.rid == done.rid:
         kit.round = None
     if number > kit.last_round:
         kit.keyring.discard_oldest()
     left_out = kit.name not in done.survivors
-    return kit.greet(now_ms) if left_out or kit.keyring.is_low else []
+    seen = [HeadSeen(number, kit.server, done.head)] if done.head else []
+    return [*seen, *(kit.greet(now_ms) if left_out or kit.keyring.is_low else [])]

@@ -7,7 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -53,6 +53,7 @@ class Desk:
         federation: The terms.
         endpoint: Its identity.
         lanes: Where unmasking may run at the same time.
+        head: Returns the newest signed head of its journal.
         vector: The supernet.
         agents: Who chooses.
         last_round: The latest round that was started.
@@ -68,6 +69,7 @@ class Desk:
     federation: Federation
     endpoint: Endpoint
     lanes: Lanes
+    head: Callable[[], bytes]
     vector: NDArray[np.float32]
     agents: Agents
     last_round: int
@@ -81,7 +83,12 @@ class Desk:
 
     @classmethod
     def laid(
-        cls, federation: Federation, endpoint: Endpoint, memory: ServerMemory, lanes: Lanes
+        cls,
+        federation: Federation,
+        endpoint: Endpoint,
+        memory: ServerMemory,
+        lanes: Lanes,
+        head: Callable[[], bytes],
     ) -> Self:
         """Begin a life with what earlier ones left."""
         agents = federation.agents()
@@ -91,6 +98,7 @@ class Desk:
             federation=federation,
             endpoint=endpoint,
             lanes=lanes,
+            head=head,
             vector=federation.initial_vector() if memory.vector is None else memory.vector,
             agents=agents,
             last_round=memory.last_round,

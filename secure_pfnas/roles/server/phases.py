@@ -100,6 +100,7 @@ def _end(
         reason="" if isinstance(outcome, Complete) else outcome.reason.value,
         survivors=survivors,
         closed=closed,
+        head=desk.head(),
     )
     told = [desk.send(name, "done", done, current.number, now_ms) for name in current.members]
     return [

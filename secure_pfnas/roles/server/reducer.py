@@ -20,6 +20,8 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from secure_pfnas.roles.events import (
     Departed,
     Effect,
@@ -47,6 +49,7 @@ class Server:
         endpoint: Its identity.
         memory: What its earlier lives left.
         lanes: Where unmasking may run at the same time.
+        head: Returns the newest signed head of its journal, for its devices to keep.
     """
 
     def __init__(
@@ -55,8 +58,9 @@ class Server:
         endpoint: Endpoint,
         memory: ServerMemory,
         lanes: Lanes = ONE_LANE,
+        head: Callable[[], bytes] = bytes,
     ) -> None:
-        self.desk = Desk.laid(federation, endpoint, memory, lanes)
+        self.desk = Desk.laid(federation, endpoint, memory, lanes, head)
 
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
         """Return what follows from one event."""
