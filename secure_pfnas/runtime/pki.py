@@ -416,7 +416,7 @@ class MemoryAuthority:
     @property
     def pem(self) -> bytes:
         """The CA's certificate."""
-        return _pem(self.certificate)
+        return self.certificate.public_bytes(Encoding.PEM)
 
     def trust(self, clock: Callable[[], datetime]) -> CertificateTrust:
         """Return trust in this CA."""

@@ -36,6 +36,7 @@ MODULES = {
     "dpsgd_step": ("dpsgd_step_vs_plain",),
     "subnet_vs_plain": ("subnet_vs_plain",),
     "round_overhead": ("round_overhead",),
+    "recording_overhead": ("recording_overhead",),
     "paper_size": ("paper_size",),
 }
 
