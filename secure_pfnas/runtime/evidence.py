@@ -9,7 +9,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,7 @@ from secure_pfnas.errors import DropReason, ExitCode, Rejected, UserError
 from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.privacy.ledger_file import LedgerFile
 from secure_pfnas.runtime.files import storage_faults
-from secure_pfnas.runtime.journal import CA
+from secure_pfnas.runtime.journal import CAS
 from secure_pfnas.runtime.trust import CertificateTrust
 from secure_pfnas.wire.identity import Party
 
@@ -34,7 +33,6 @@ CLAIMS = {
     INTACT: "no journal, capture or ledger was changed after it was written",
     COMPLETE: "no journal, capture or ledger lacks anything that others saw",
 }
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +142,9 @@ def _files(place: Path) -> Iterator[Path]:
 
 
 def _cas(files: list[Path], given: Path | None) -> list[bytes]:
-    beside = {folder / CA for file in files for folder in (file.parent, *file.parents[1:4])}
-    found = [given] if given else sorted(path for path in beside if path.is_file())
-    pems = {pem for path in found for pem in _PEM.findall(_read(path))}
+    folders = {folder for file in files for folder in (file.parent, *file.parents[1:4])}
+    beside = {path for folder in folders for path in folder.glob(CAS) if path.is_file()}
+    pems = {_read(path) for path in ([given] if given else beside)}
     if not pems:
         raise UserError(
             f"{given or files[0].parent}: no CA certificate is there to judge signatures by",

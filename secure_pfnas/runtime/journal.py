@@ -33,7 +33,7 @@ from secure_pfnas.runtime.files import OWNER_ONLY, storage_faults, write_atomica
 from secure_pfnas.wire.envelope import Header, peek
 from secure_pfnas.wire.identity import Signer
 
-CA = "ca.pem"
+CAS = "ca.[0-9p]*"  # ca.pem, ca.2.pem; never the key
 SYNC_EVERY = 8
 
 
@@ -222,9 +222,9 @@ def _line(
 
 
 def add_ca(folder: Path, pem: bytes) -> None:
-    """Keep the CA's certificate beside what it makes checkable; a further life's comes after it."""
-    path = folder / CA
-    with storage_faults(path):
-        there = path.read_bytes() if path.exists() else b""
-        if pem not in there:
-            path.write_bytes(there + pem)
+    """Keep the CA's certificates beside what they make checkable; a later, other file too."""
+    with storage_faults(folder):
+        there = sorted(folder.glob(CAS))
+        if pem not in [path.read_bytes() for path in there]:
+            name = f"ca.{len(there) + 1}.pem" if there else "ca.pem"
+            (folder / name).write_bytes(pem)
