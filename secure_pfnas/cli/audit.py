@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from secure_pfnas.audit.findings import Finding, Verdict
+from secure_pfnas.audit.checks.catalogue import IDS
+from secure_pfnas.audit.findings import Finding, Verdict, unseen
 from secure_pfnas.cli.options import DEFAULT_CERTS, AsJson, BrokerUrl, Certs, parse_broker
 from secure_pfnas.cli.output import answer, errors
 from secure_pfnas.errors import ExitCode, UserError
@@ -76,6 +78,49 @@ def verify(paths: Paths, *, ca: Ca = None, as_json: AsJson = False) -> ExitCode:
     return _verdicts(evidence.findings(), as_json=as_json)
 
 
+@app.command(epilog="Example: secure-pfnas audit check capture runs/first --ca certs/ca.pem")
+def check(paths: Paths, *, ca: Ca = None, as_json: AsJson = False) -> ExitCode:
+    """Put every claim to the test that files allow; NOT OBSERVED says what the others need."""
+    from secure_pfnas.runtime.checking import check as checked  # noqa: PLC0415 -- torch
+    from secure_pfnas.runtime.evidence import gather  # noqa: PLC0415 -- torch
+
+    return _verdicts(checked(gather(paths, ca)), as_json=as_json)
+
+
+@app.command(
+    epilog="Example: secure-pfnas audit probe --broker mqtts://10.0.0.2:8883 --certs certs "
+    "--devices dev-000,dev-001"
+)
+def probe(
+    *,
+    broker: BrokerUrl,
+    certs: Certs = DEFAULT_CERTS,
+    name: Annotated[str, typer.Option("--name", help="The observer's certificate.")] = "observer",
+    devices: Annotated[
+        str,
+        typer.Option(
+            "--devices", metavar="A,B", help="Papers of two devices that are not running."
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> ExitCode:
+    """Knock at a broker with papers that should not open it, and try what is not allowed."""
+    from secure_pfnas.runtime import probes  # noqa: PLC0415 -- torch
+    from secure_pfnas.runtime.enrolment import credentials_in, federation_of  # noqa: PLC0415
+
+    address, papers = parse_broker(broker), credentials_in(certs)
+    federation, pair = federation_of(papers(name)), [one for one in devices.split(",") if one]
+    with tempfile.TemporaryDirectory(prefix="secure-pfnas-") as folder:
+        found = [probes.probe_tls(address, papers(name), federation, Path(folder) / "foreign")]
+    if len(pair) == 2:
+        both = papers(pair[0]), papers(pair[1])
+        found.append(probes.probe_rights(address, *both, papers(name), federation))
+    else:
+        why = "needs the papers of two devices: --devices A,B"
+        found.append(unseen(probes.RIGHTS_NAME, probes.RIGHTS_CLAIM, why))
+    return _verdicts(found, as_json=as_json)
+
+
 @app.command("attack", epilog="Example: secure-pfnas audit attack all")
 def attack_(
     name: Annotated[
@@ -101,9 +146,10 @@ def _verdicts(findings: list[Finding], *, as_json: bool) -> ExitCode:
     lines: list[str] = []
     for one in findings:
         first, *more = one.evidence or ("",)
-        lines += [f"{one.verdict.value:<13}{one.check}: {first}", *(f"{'':<13}{m}" for m in more)]
+        mark = f"{one.verdict.value:<13}{IDS.get(one.check, ''):<4}"
+        lines += [f"{mark}{one.check}: {first}", *(f"{'':<17}{line}" for line in more)]
     answer(
-        {"findings": [one.to_json() for one in findings]},
+        {"findings": [{"id": IDS.get(one.check), **one.to_json()} for one in findings]},
         lambda console: console.print("\n".join(lines), markup=False, soft_wrap=True),
         as_json=as_json,
     )

@@ -222,6 +222,15 @@ class Endpoint:
             raise Rejected(DropReason.UNDECIPHERABLE, header.kind, peer=header.sender) from error
 
 
+def verify(party: Party, envelope: Envelope) -> None:
+    """Check an envelope's signature without opening it, as anybody can.
+
+    Raises:
+        Rejected: BAD_SIGNATURE.
+    """
+    party.verify(_CONTEXT, _signed(envelope.header, envelope.body), envelope.signature)
+
+
 def peek(data: bytes) -> Header | None:
     """Read an envelope's clear header and nothing else, unverified; ``None`` if it has none."""
     place, width = len(_HEADER_FIRST), {b"\xc4": 1, b"\xc5": 2}
