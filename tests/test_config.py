@@ -220,3 +220,25 @@ def test_a_cohort_whose_sums_could_wrap_is_refused_before_anything_starts():
         load_settings(None, [*wide, "secagg.bits=24"])
     with pytest.raises(UserError, match=r"federation\.cohort"):
         load_settings(None, ["federation.clients=2000", "federation.cohort=1001"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("agent.kind=fixed", "there is no choice to keep on a device"),
+        ("agent.faithful=true", "the mean of all devices' best rewards"),
+        ("training.strategy=fedavg", "there is nothing for a device to choose"),
+        ("agent.placement=phone", "agent.placement"),
+    ],
+)
+def test_who_chooses_for_themselves_must_have_a_choice(override, said):
+    with pytest.raises(UserError) as caught:
+        load_settings(None, ["agent.placement=client", override])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_reports_no_reward_needs_no_noise_on_it():
+    assert load_settings(None, ["privacy.reward_noise=false"]).non_private
+    own = ["agent.placement=client", "privacy.reward_noise=false"]
+    assert load_settings(None, own).non_private == ()

@@ -75,6 +75,28 @@ def make_agents(
     return Committing(agents, search, fits) if settings.commit < 1 else agents
 
 
+def public_agents(
+    space: SearchSpace, settings: AgentSettings, *, fits: Fits | None = None
+) -> Agents:
+    """Return what a server draws by where the devices choose for themselves.
+
+    It is the policy that a search starts from, for ever: nothing is learnt, so nothing that a
+    device found can be in it.
+
+    Args:
+        space: What is searched.
+        settings: Where searches start.
+        fits: Whether a client can run an architecture; everybody everything unless given.
+
+    Raises:
+        UserError: CONFIG, for a start that is no architecture of the space.
+    """
+    if settings.kind == "random":
+        return Static(space)
+    start = start_architecture(space, settings.start)
+    return Static(space, prior=Starts(space, start, settings.deviation, fits))
+
+
 def reward_noise(sigma: float, validation_size: int) -> float:
     """Return a reward's standard deviation, in accuracy.
 

@@ -1,7 +1,7 @@
-"""Agents that never learn: a control for every claim about agents that do.
+"""Agents that never learn: controls, and a server's draws where the devices choose themselves.
 
 Rules of this file:
-    * The policy is the same for every client and every round.
+    * A client's policy is the same in every round, and follows from public settings alone.
 """
 
 from __future__ import annotations
@@ -12,22 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Policy, State, Trial, uniform
+from secure_pfnas.agents.exploration import Prior, by_client
 from secure_pfnas.nas.space import Architecture, SearchSpace
 
 
 class Static:
-    """Offers one fixed architecture to everybody or, without one, all of them alike."""
+    """Offers one fixed architecture to everybody, or what a prior gives, or all of them alike.
 
-    def __init__(self, space: SearchSpace, architecture: Architecture | None = None) -> None:
-        self._policy = uniform(space)
+    Args:
+        space: What is searched.
+        architecture: The one to offer; ``None`` for the prior.
+        prior: A policy for all, or one by client; uniform unless given.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        architecture: Architecture | None = None,
+        prior: Policy | Prior | None = None,
+    ) -> None:
+        self._prior = by_client(prior or uniform(space))
         if architecture is not None:
-            self._policy = tuple(
-                np.eye(len(p))[a] for p, a in zip(self._policy, architecture, strict=True)
+            self._prior = by_client(
+                tuple(np.eye(len(p))[a] for p, a in zip(uniform(space), architecture, strict=True))
             )
 
-    def policy(self, cid: str) -> Policy:  # noqa: ARG002 - the same for every client
-        """Return the one policy."""
-        return self._policy
+    def policy(self, cid: str) -> Policy:
+        """Return the client's one policy."""
+        return self._prior(cid)
 
     def update(self, trials: Mapping[str, Trial]) -> None:
         """Learn nothing."""

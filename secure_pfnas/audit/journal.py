@@ -82,7 +82,7 @@ class _Task(Protocol):
 
 class _Report(Protocol):
     upload: bytes
-    noised_correct: int
+    noised_correct: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,9 @@ class Journal:
     def releases(self) -> list[Release]:
         """Return every count the server opened."""
         return [
-            Release(body.round, body.sender, cast("_Report", message).noised_correct)
+            Release(body.round, body.sender, count)
             for body, message in self._opened("report")
+            if (count := cast("_Report", message).noised_correct) is not None
         ]
 
     def commits(self) -> dict[int, dict[bytes, CommitRequest]]:

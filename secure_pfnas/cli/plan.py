@@ -23,6 +23,7 @@ app = typer.Typer(add_completion=False)
 STAGES = {
     "start": "from the start on: rewards differ by cost and chance alone",
     "settled": "apart: every device favours an architecture of its own",
+    "public": "what the server draws in public, for all rounds; devices choose in private",
 }
 
 
@@ -73,7 +74,10 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     cohort, privacy, space = data["cohort"], data["privacy"], data["space"]
     asked = sorted(one["rounds"] for one in privacy["clients"].values())
     signal = privacy["reward_signal"]
+    placement = data["placement"]
+    alone = placement["placement"] == "client"
     told = "no noise" if signal is None else f"n0·μ = {signal:g}; from 200 on rewards lead well"
+    told = "no reward leaves a device" if alone else told
     rounds = (
         f"{cohort['rounds']} of {cohort['members']} members, {cohort['need']} to a slot; "
         f"a device of {cohort['clients']} is asked {_range(asked)} times"
@@ -83,6 +87,7 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{space['shared_slots']} shared slots, {space['shared_weights']:,} shared weights"
     )
     return [
+        *([("placement", _alone(placement))] if "trainings" in placement else []),
         ("rounds", rounds),
         ("space", searched),
         ("validation ε", f"{_epsilon(privacy['reward_epsilon'])} a device at most; {told}"),
@@ -92,6 +97,15 @@ def _rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{cohort['dropout']:.0%}; {cohort['abort_probability']:.1%} of rounds abort",
         ),
     ]
+
+
+def _alone(placement: Mapping[str, Any]) -> str:
+    down, up = placement["device_bytes_down"], placement["device_bytes_up"]
+    return (
+        f"client: {_size(down)} down and {_size(up)} up a device and round, against "
+        f"{_size(placement['as_server_bytes_down'])} and {_size(placement['as_server_bytes_up'])} "
+        f"if the server chose; {placement['trainings']} trainings a round instead of 1"
+    )
 
 
 def _rounds(stage: str, foreseen: Mapping[str, Any]) -> Table:

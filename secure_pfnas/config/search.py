@@ -30,6 +30,11 @@ class AgentSettings(Section):
         default="reinforce",
         description="random and fixed never learn; uniform is random's old name",
     )
+    placement: Literal["server", "client"] = Field(
+        default="server",
+        description="client: every device chooses for itself, and neither its rewards nor its "
+        "architecture leave it",
+    )
     faithful: bool = Field(
         default=False, description="reinforce with the authors' published settings, nothing else's"
     )
@@ -75,4 +80,18 @@ class AgentSettings(Section):
     def _faithful_is_reinforce(self) -> AgentSettings:
         if self.faithful and self.kind in {"random", "fixed"}:
             raise ValueError(f"faithful is reinforce; found kind {self.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_choose_alone(self) -> AgentSettings:
+        if self.placement == "client" and self.kind == "fixed":
+            raise ValueError(
+                'placement is "client" and kind is "fixed": agent.start is public, so there is no '
+                'choice to keep on a device; set placement = "server" or another kind'
+            )
+        if self.placement == "client" and self.faithful:
+            raise ValueError(
+                'placement is "client" and faithful is true: the authors\' baseline is the mean of '
+                "all devices' best rewards, which no device has; set one of them back"
+            )
         return self

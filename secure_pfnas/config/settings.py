@@ -61,11 +61,27 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _devices_that_choose_have_a_choice(self) -> Settings:
+        strategy = self.training.strategy
+        if self.agent.placement == "client" and strategy != "perfedrlnas":
+            raise ValueError(
+                f'agent.placement is "client" and training.strategy is "{strategy}", which gives '
+                "every device what the server chose: there is nothing for a device to choose; set "
+                'training.strategy = "perfedrlnas" or agent.placement = "server"'
+            )
+        return self
+
+    @property
+    def rewards_leave(self) -> bool:
+        """Whether devices report (noised) rewards: not where they choose for themselves."""
+        return self.agent.placement == "server"
+
     @property
     def non_private(self) -> tuple[str, ...]:
         """Every protection these settings remove; empty for a private run."""
         reasons = {
-            "reward noise is off": not self.privacy.reward_noise,
+            "reward noise is off": self.rewards_leave and not self.privacy.reward_noise,
             "masking is off": not self.secagg.masking,
             "noise and keys are seeded": self.privacy.seeded_noise,
             "fedtp shows the server each device's own update": self.training.strategy == "fedtp",

@@ -5,6 +5,8 @@ Rules of this file:
       public nominal sizes, and never change; nothing here has seen a record.
     * A reward is one discrete Gaussian count a participation; a training record pays for DP-SGD
       only, because a reward measured on DP-SGD's weights is post-processing to it.
+    * Where devices choose their architectures themselves no reward is released: a validation
+      record pays nothing, and the plan has no such release.
     * Without DP-SGD nothing bounds what a training record gives away, through the update or the
       reward: its ε is infinite, and says so.
     * Noise on weights bounds what a client as a whole gives away through them; rewards are noised
@@ -101,12 +103,13 @@ class PrivacyPlan:
     """One federation's frozen privacy parameters.
 
     Attributes:
-        reward: None where the reward's noise is off.
+        reward: None where the reward's noise is off, and where no reward is released.
         training: None where DP-SGD is off.
         delta: δ every ε is stated at.
         participations: The most rounds one client takes part in.
         warnings: One line each, for the user.
         weights: None where weights carry no noise of their own.
+        rewards_leave: Whether a participation releases a reward at all.
     """
 
     reward: RewardPlan | None
@@ -115,19 +118,25 @@ class PrivacyPlan:
     participations: int
     warnings: tuple[str, ...] = ()
     weights: WeightPlan | None = None
+    rewards_leave: bool = True
 
     @property
     def private(self) -> bool:
         """Whether no raw metric is released; False must be shown wherever results are."""
-        return self.reward is not None
+        return self.reward is not None or not self.rewards_leave
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """What one participation releases, in the order in which it is reserved."""
+        return (UPDATE, REWARD) if self.rewards_leave else (UPDATE,)
 
     def charge(self, mechanism: str) -> Charge:
         """Return what one release of ``REWARD`` or ``UPDATE`` costs.
 
         Raises:
-            ValueError: no such mechanism.
+            ValueError: no such mechanism, or the plan does not release it.
         """
-        if mechanism == REWARD:
+        if mechanism == REWARD and self.rewards_leave:
             return Charge(
                 train=NOTHING if self.training else UNPROTECTED,
                 validation=self.reward.event if self.reward else UNPROTECTED,
@@ -147,7 +156,7 @@ class PrivacyPlan:
         The client as a whole is meant through its weights.
         """
         count = self.participations if participations is None else participations
-        charges = [self.charge(REWARD), self.charge(UPDATE)]
+        charges = [self.charge(mechanism) for mechanism in self.releases]
         return Spent(
             train_epsilon=epsilon(
                 [SelfComposedDpEvent(c.train, count) for c in charges], self.delta
@@ -163,12 +172,16 @@ class PrivacyPlan:
     def budget(self, mechanism: str | None = None) -> Budget:
         """Return the budget that this plan, carried out in full, exactly needs.
 
+        Where nothing about validation records is released, nothing limits what earlier
+        federations have released about them.
+
         Args:
             mechanism: Whose budget; only that of ``UPDATE`` bounds the client as a whole.
         """
         spent = self.predicted()
         client = spent.client_epsilon if mechanism == UPDATE else math.inf
-        return Budget(spent.train_epsilon, spent.validation_epsilon, self.delta, client)
+        validation = spent.validation_epsilon if self.rewards_leave else math.inf
+        return Budget(spent.train_epsilon, validation, self.delta, client)
 
     def stamp(self) -> str:
         """Return the line that stands wherever results of this plan appear."""
@@ -185,10 +198,12 @@ class PrivacyPlan:
             if self.weights
             else ""
         )
-        return (
-            f"validation records ε ≤ {spent.validation_epsilon:.3g}; {train}; "
-            f"δ = {self.delta:.3g}; record-level, add/remove{client}"
+        validation = (
+            f"validation records ε ≤ {spent.validation_epsilon:.3g}"
+            if self.rewards_leave
+            else "validation records ε = 0, no reward leaves a device"
         )
+        return f"{validation}; {train}; δ = {self.delta:.3g}; record-level, add/remove{client}"
 
 
 def plan(
@@ -203,6 +218,7 @@ def plan(
     clip: float,
     delta: float | None = None,
     weights: WeightNoise | None = None,
+    rewards_leave: bool = True,
 ) -> PrivacyPlan:
     """Calibrate every noise of a federation.
 
@@ -217,6 +233,7 @@ def plan(
         clip: Per-example clipping norm.
         delta: δ; min(10⁻⁵, 1/(10·n0)) by default, and always below 1/n0.
         weights: The weights' noise; None adds none.
+        rewards_leave: False where no reward is released; ``reward_epsilon`` is then not looked at.
 
     Guarantees:
         ``predicted()`` of the plan is within the ε asked for.
@@ -229,15 +246,16 @@ def plan(
         raise ValueError("sizes, counts and the clipping norm are positive")
     delta = min(_LARGEST_DELTA, 1 / (10 * train_size)) if delta is None else delta
     client_epsilon = weights.epsilon if weights else None
+    reward_epsilon = reward_epsilon if rewards_leave else None
     asked = (("reward", reward_epsilon), ("train", train_epsilon), ("client", client_epsilon))
     check_delta(delta, train_size)
     for name, wanted in asked:
         _check_request(name, wanted)
     reward, training = None, None
     warnings: list[str] = []
-    if reward_epsilon is None:
+    if reward_epsilon is None and rewards_leave:
         warnings.append("rewards are released without noise: the run is NON-PRIVATE")
-    else:
+    elif reward_epsilon is not None:
         reward, warning = _plan_reward(reward_epsilon, delta, validation_size, participations)
         warnings += [warning] if warning else []
     if train_epsilon is None:
@@ -254,7 +272,9 @@ def plan(
             f"noise on weights is {noised.noise_to_clip:.3g} times an update's bound in the mean "
             "of the smallest sum: more contributors or a larger client ε would be needed to learn"
         )
-    return PrivacyPlan(reward, training, delta, participations, tuple(warnings), noised)
+    return PrivacyPlan(
+        reward, training, delta, participations, tuple(warnings), noised, rewards_leave
+    )
 
 
 def _plan_reward(

@@ -86,7 +86,7 @@ def draw_cohort(
         terms=federation.policy,
         members=members,
         server_seal_public=server_seal_public,
-        parameters=model_digests(federation.layout, vector, members),
+        parameters=model_digests(federation.layout, vector, federation.fixed_slots(members)),
     )
     return Cohort(
         roster=roster,

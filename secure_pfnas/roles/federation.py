@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from secure_pfnas.agents.agent import Agents
 from secure_pfnas.agents.coverage import CoverageError
-from secure_pfnas.agents.make import make_agents, reward_noise, start_architecture
+from secure_pfnas.agents.make import (
+    make_agents,
+    public_agents,
+    reward_noise,
+    start_architecture,
+)
+from secure_pfnas.agents.own import OwnAgent
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
 from secure_pfnas.config import DeviceClass, LatencySettings, Settings
 from secure_pfnas.errors import ExitCode, UserError
@@ -33,7 +39,13 @@ from secure_pfnas.learning.devices import (
     typical_validation,
 )
 from secure_pfnas.learning.dp_settings import DPSettings
-from secure_pfnas.learning.jobs import NOISE_SEED_BYTES, WHOLE, Phases, TrainingJob
+from secure_pfnas.learning.jobs import (
+    NOISE_SEED_BYTES,
+    WHOLE,
+    Phases,
+    TrainingJob,
+    TrainingResult,
+)
 from secure_pfnas.learning.strategies import Strategy, StrategyOptions, make_strategy
 from secure_pfnas.learning.strategies.fixed import Fixed
 from secure_pfnas.learning.trainer import cosine
@@ -47,7 +59,9 @@ from secure_pfnas.privacy.plan import PrivacyPlan, check_delta, plan
 from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.roles.grid import MICRO, check_room, grid, weight_noise
 from secure_pfnas.roles.limits import DeviceLimits, latency_facts
+from secure_pfnas.roles.shared_model import slots_of
 from secure_pfnas.roles.weights import size_bucket
+from secure_pfnas.secagg.messages import Member
 from secure_pfnas.secagg.parameters import WEIGHT_ONE, ClientPolicy, Scheme, Suite
 from secure_pfnas.wire.randomness import RandomBytes, SeededStream, integer_seed
 
@@ -189,6 +203,28 @@ class Federation:
         return {slot.id: slot.size for slot in self.layout.slots if not slot.personal}
 
     @cached_property
+    def shared_slots(self) -> tuple[int, ...]:
+        """The slots that are summed, ascending: the supernet, as far as it is everybody's."""
+        return tuple(sorted(self.slot_sizes))
+
+    def sent_slots(self, architecture: Architecture) -> tuple[int, ...]:
+        """Return the slots that a member is sent, ascending.
+
+        They are its architecture's or, where devices choose for themselves, all there are: what a
+        device asked for would tell what it chose.
+        """
+        return self.layout.shared(architecture) if self.rewards_leave else self.shared_slots
+
+    def fixed_slots(self, members: Iterable[Member]) -> Sequence[int]:
+        """Return the slots whose weights a roster fixes: all that any member is sent, ascending."""
+        return slots_of(members) if self.rewards_leave else self.shared_slots
+
+    @property
+    def rewards_leave(self) -> bool:
+        """Whether the server chooses by rewards; otherwise each device does, for itself."""
+        return self.settings.rewards_leave
+
+    @cached_property
     def personal_slots(self) -> tuple[int, ...]:
         """The slots that never leave a device, ascending."""
         return tuple(slot.id for slot in self.layout.slots if slot.personal)
@@ -227,18 +263,38 @@ class Federation:
         return gather(self.layout, self.initial_vector(), slots) if slots else None
 
     def agents(self) -> Agents:
-        """Return fresh virtual agents, one a client."""
-        reward, federation = self.plan.reward, self.settings.federation
+        """Return the server's fresh agents, one a client.
+
+        Where devices choose for themselves these draw by public settings alone, and learn nothing.
+        """
+        if not self.rewards_leave:
+            return public_agents(self.space, self.settings.agent, fits=self._fits)
+        reward = self.plan.reward
+        return self._learning_agents(float(reward.sigma) if reward else 0.0)
+
+    def own_agent(self, name: str) -> OwnAgent:
+        """Return the fresh agent of a device that chooses for itself; its rewards have no noise."""
+        device_class = self.device_class(name)
+        return OwnAgent(
+            self._learning_agents(0.0),
+            name,
+            self.limits.options[device_class],
+            lambda architecture: self.limits.allowed(architecture, device_class),
+        )
+
+    def _learning_agents(self, sigma: float) -> Agents:
+        federation = self.settings.federation
         return make_agents(
             self.space,
             self.settings.agent,
             rounds=federation.rounds,
             attendance=federation.cohort / federation.clients,
-            noise=reward_noise(
-                float(reward.sigma) if reward else 0.0, typical_validation(self.settings)
-            ),
-            fits=lambda cid, arch: self.limits.allowed(arch, self.device_class(cid)),
+            noise=reward_noise(sigma, typical_validation(self.settings)),
+            fits=self._fits,
         )
+
+    def _fits(self, cid: str, architecture: Architecture) -> bool:
+        return self.limits.allowed(architecture, self.device_class(cid))
 
     def weight(self, name: str) -> int:
         """Return how much a device counts in sums, in sixteenths; public."""
@@ -255,10 +311,20 @@ class Federation:
         self, name: str, noised_correct: int, architecture: Architecture, device_class: DeviceClass
     ) -> float:
         """Return what the agent of device ``name`` learns from one noised count."""
+        return self._reward(noised_correct, self.validation_size(name), architecture, device_class)
+
+    def own_reward(self, name: str, result: TrainingResult, architecture: Architecture) -> float:
+        """Return what a device's own agent learns from its true count; it never leaves it."""
+        size = result.validation_size or 1
+        return self._reward(result.correct, size, architecture, self.device_class(name))
+
+    def _reward(
+        self, correct: int, size: int, architecture: Architecture, device_class: DeviceClass
+    ) -> float:
         weights, latency = self.settings.reward, self.limits.latency
         return reward(
-            noised_correct,
-            self.validation_size(name),
+            correct,
+            size,
             cost(self.space, architecture),
             device_class,
             RewardWeights(weights.latency, weights.memory),
@@ -297,6 +363,22 @@ class Federation:
             optimizer=training.optimizer,
             phases=self.strategy.phases,
             tuning=self._tuning(round_number),
+        )
+
+    def own_job(
+        self,
+        round_number: int,
+        architecture: Architecture,
+        weights: NDArray[np.float32],
+        personal: NDArray[np.float32] | None,
+        randomness: Randomness,
+    ) -> TrainingJob:
+        """Return a device's trial of its own choice: plain training, as nothing of it leaves."""
+        return replace(
+            self.job(round_number, architecture, weights, personal, randomness),
+            seed=integer_seed(randomness(round_number, "own-batches")),
+            dp=None,
+            noise_seed=None,
         )
 
     def _tuning(self, round_number: int) -> Phases:
@@ -381,6 +463,7 @@ def _plan(settings: Settings, nominal: Nominal, layout: SlotLayout) -> PrivacyPl
         clip=privacy.per_example_clip,
         delta=privacy.delta or min(1e-5, 1 / (10 * largest_train)),
         weights=weight_noise(settings, layout) if privacy.weight_noise else None,
+        rewards_leave=settings.rewards_leave,
     )
     if made.weights:
         check_room(settings, made.weights.mechanism.margin(settings.federation.cohort))

@@ -38,7 +38,10 @@ class Hello(Message):
 
 
 class Task(Message):
-    """Train this subnet in this round: architecture and shared weights (float32, slot order)."""
+    """Train this subnet in this round: architecture and shared weights (float32, slot order).
+
+    Where devices choose for themselves the weights are the whole supernet's.
+    """
 
     LIMIT: ClassVar[int] = 62 * MIB
     roster: Annotated[bytes, Field(max_length=Roster.LIMIT)]
@@ -47,11 +50,14 @@ class Task(Message):
 
 
 class Report(Message):
-    """A device's one answer: its masked update and its noised count of correct predictions."""
+    """A device's one answer: its masked update and its noised count of correct predictions.
+
+    Where devices choose for themselves there is no count.
+    """
 
     LIMIT: ClassVar[int] = 60 * MIB
     upload: Annotated[bytes, Field(max_length=Upload.LIMIT)]
-    noised_correct: Annotated[int, Field(ge=-(2**40), le=2**40)]
+    noised_correct: Annotated[int, Field(ge=-(2**40), le=2**40)] | None
 
 
 class Refusal(Message):

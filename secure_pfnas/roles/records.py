@@ -50,6 +50,21 @@ class PersonalKept:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchKept:
+    """What a device's own search has come to: its agent, and its own architectures' slots.
+
+    Args:
+        agent: The agent's state.
+        personal: As ``PersonalKept``, of its own architectures; ``None`` where nothing is personal.
+        deployed: The architecture that the device would keep now.
+    """
+
+    agent: dict[str, NDArray[np.float64]]
+    personal: NDArray[np.float32] | None
+    deployed: Architecture
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsKept:
     """The device's own view of its model; raw, and therefore never sent."""
 
@@ -163,6 +178,7 @@ DeviceRecord = (
     | RoundJoined
     | SurvivorsSigned
     | PersonalKept
+    | SearchKept
     | MetricsKept
     | HeadSeen
     | TaskRefused

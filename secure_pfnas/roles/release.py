@@ -77,7 +77,7 @@ def reserve(
         Rejected: BUDGET_EXHAUSTED, where the device's budget does not bear the round.
     """
     entries: list[Entry] = []
-    for mechanism in (UPDATE, REWARD):
+    for mechanism in federation.plan.releases:
         before = ledger
         charge, budget = federation.plan.charge(mechanism), federation.plan.budget(mechanism)
         ledger, entry = before.reserve(federation.name, round_number, mechanism, charge, budget)

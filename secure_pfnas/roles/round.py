@@ -58,7 +58,8 @@ class Round:
         state: Secure aggregation's.
         phase: What is waited for.
         pending: From whom.
-        noised: Each reporter's noised count.
+        noised: Each reporter's noised count, where there are any.
+        rewards_leave: Whether a report has a noised count.
         lanes: Where unmasking may run at the same time.
     """
 
@@ -67,6 +68,7 @@ class Round:
     phase: Phase = Phase.TRAIN
     pending: set[str] = field(default_factory=set[str])
     noised: dict[str, int] = field(default_factory=dict[str, int])
+    rewards_leave: bool = True
     lanes: Lanes = ONE_LANE
 
     @property
@@ -99,19 +101,22 @@ class Round:
         """Give an answer to the phase that waits for it.
 
         Returns:
-            The noised count, where this is a member's first report.
+            The noised count, where this is a member's first report and has one.
 
         Raises:
-            Rejected: WRONG_STATE, OVERSIZED for more than the roster lets a member upload, and
+            Rejected: WRONG_STATE, MALFORMED for a report with a count too many or too few,
+                OVERSIZED for more than the roster lets a member upload, and
                 whatever secure aggregation refuses.
         """
         first = None
         match self.state, message:
             case Collecting() as collecting, Report() as report:
+                if (report.noised_correct is not None) is not self.rewards_leave:
+                    raise Rejected(DropReason.MALFORMED, "count", peer=name)
                 if len(report.upload) > collecting.upload_limit(name):
                     raise Rejected(DropReason.OVERSIZED, "upload", peer=name)
                 self.state = collecting.receive(name, Upload.decode(report.upload))
-                if name not in self.noised:
+                if name not in self.noised and report.noised_correct is not None:
                     first = self.noised[name] = report.noised_correct
             case Committing() as committing, CommitSignature() as signature:
                 self.state = committing.receive(name, signature)
@@ -145,4 +150,5 @@ class Round:
         return {
             name: Trial(self.number, self.cohort.architectures[name], rewards[name])
             for name in survivors
+            if name in rewards
         }

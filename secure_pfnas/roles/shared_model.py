@@ -11,7 +11,7 @@ Inconsistency*, CCS 2022 (the attack, and binding the model as its defence).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -30,34 +30,35 @@ def slots_of(members: Iterable[Member]) -> list[int]:
     return sorted({slot for member in members for slot in member.slots})
 
 
-def model_digests(
-    layout: SlotLayout, vector: NDArray[np.float32], members: Iterable[Member]
-) -> bytes:
-    """Return the digests of the members' slots, ascending, end to end."""
-    slots = slots_of(members)
+def model_digests(layout: SlotLayout, vector: NDArray[np.float32], slots: Sequence[int]) -> bytes:
+    """Return the digests of ascending slots, end to end."""
     weights = split(layout, gather(layout, vector, slots), slots)
     return b"".join(_digest(weights[slot]) for slot in slots)
 
 
 def check_model(
-    layout: SlotLayout, roster: Roster, own: Member, weights: NDArray[np.float32]
+    layout: SlotLayout,
+    roster: Roster,
+    slots: Sequence[int],
+    sent: Sequence[int],
+    weights: NDArray[np.float32],
 ) -> None:
     """Check that a member's weights are those the roster fixes.
 
     Args:
         layout: The device's own.
         roster: The round's.
-        own: The device's place in it; its slots are the layout's.
-        weights: Packed values of its slots.
+        slots: The slots that a roster fixes, ascending.
+        sent: Those of them that the member was sent, ascending.
+        weights: Their packed values.
 
     Raises:
         Rejected: WRONG_DIGEST, where a slot's weights are others, or digests are missing.
     """
-    slots = slots_of(roster.members)
     if len(roster.parameters) != DIGEST_BYTES * len(slots):
         raise Rejected(DropReason.WRONG_DIGEST, "one digest a slot")
     start = {slot: DIGEST_BYTES * index for index, slot in enumerate(slots)}
-    for slot, values in split(layout, weights, own.slots).items():
+    for slot, values in split(layout, weights, sent).items():
         fixed = roster.parameters[start[slot] : start[slot] + DIGEST_BYTES]
         if _digest(values) != fixed:
             raise Rejected(DropReason.WRONG_DIGEST, f"weights of slot {slot}")

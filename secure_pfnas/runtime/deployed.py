@@ -1,7 +1,8 @@
 """What a run left its devices with: the architecture each deploys, and who came later.
 
 Rules of this file:
-    * Read from the run's folder alone: the newest checkpoint's agents say what a device deploys.
+    * Read from the run's folder alone: the newest checkpoint's agents say what a device deploys or,
+      where devices choose for themselves, their own folders, where those lie below the run's.
     * A device that was not there from the start is admitted like any other, with an agent that
       starts from what the others found; its accuracy before and after is its own folder's.
 """
@@ -15,6 +16,7 @@ from secure_pfnas.roles.cohort import need
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.checkpoints import Checkpoints
+from secure_pfnas.runtime.device_store import read_deployed
 from secure_pfnas.runtime.observe import RunSeen
 
 
@@ -23,6 +25,10 @@ def deployed(folder: Path, settings: Settings, seen: RunSeen) -> dict[str, list[
     names = sorted({name for one in seen.ended for name in one.members})
     if not names or not (folder / "checkpoints").is_dir():
         return {}
+    if not settings.rewards_leave:
+        homes = {path.name: path for path in observe.device_folders(folder)}
+        own = {name: read_deployed(homes[name]) for name in names if name in homes}
+        return {name: list(choice) for name, choice in own.items() if choice is not None}
     federation = Federation.of(settings)
     layout = federation.layout
     kept = Checkpoints(folder / "checkpoints", layout.digest, layout.length)

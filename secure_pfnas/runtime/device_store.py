@@ -1,4 +1,4 @@
-"""A device's own folder: its budget, its personal slots, its own view of its accuracy.
+"""A device's own folder: its budget, its personal slots, its search, its own view of its accuracy.
 
 Rules of this file:
     * Nothing here is ever sent, and every file is readable by its owner only.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.nas.space import Architecture
 from secure_pfnas.privacy.ledger_file import LedgerFile
 from secure_pfnas.roles.client import Memory
+from secure_pfnas.roles.client.searching import Found
 from secure_pfnas.roles.records import (
     HeadSeen,
     LedgerAppended,
@@ -27,6 +29,7 @@ from secure_pfnas.roles.records import (
     PersonalKept,
     Record,
     RoundJoined,
+    SearchKept,
     SurvivorsSigned,
     TaskRefused,
 )
@@ -41,6 +44,10 @@ from secure_pfnas.runtime.files import (
 )
 
 _PERSONAL = "personal"
+_DEPLOYED = "deployed"
+_AGENT = "agent:"
+_SEARCH = "search.safetensors"
+_KINDS = {_PERSONAL: np.float32, _DEPLOYED: np.int64}
 
 
 class DeviceStore(Store):
@@ -81,6 +88,7 @@ class DeviceStore(Store):
             last_round=self._state.get("last_round", 0),
             ledger=self.ledger.load(),
             personal=self._read_personal(),
+            found=_found(_arrays(self.folder / _SEARCH)),
         )
 
     def keep(self, record: Record, now_ms: int) -> None:
@@ -98,6 +106,8 @@ class DeviceStore(Store):
                 write_atomically(
                     self.folder / "personal.safetensors", save({_PERSONAL: values}), OWNER_ONLY
                 )
+            case SearchKept() as kept:
+                write_atomically(self.folder / _SEARCH, _search(kept), OWNER_ONLY)
             case MetricsKept() as metrics:
                 line = {
                     "round": metrics.round,
@@ -144,6 +154,42 @@ class DeviceStore(Store):
         if values.dtype != np.float32 or values.ndim != 1:
             raise _unusable(path)
         return values
+
+
+def read_deployed(folder: Path) -> Architecture | None:
+    """Read which architecture a device that chooses for itself would keep; ``None`` before."""
+    chosen = _arrays(folder / _SEARCH).get(_DEPLOYED)
+    return None if chosen is None else tuple(int(option) for option in chosen)
+
+
+def _search(kept: SearchKept) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {_AGENT + key: a for key, a in kept.agent.items()}
+    arrays[_DEPLOYED] = np.array(kept.deployed, dtype=np.int64)
+    if kept.personal is not None:
+        arrays[_PERSONAL] = kept.personal
+    return save(arrays)
+
+
+def _found(arrays: dict[str, NDArray[Any]]) -> Found:
+    agent = {k.removeprefix(_AGENT): a for k, a in arrays.items() if k.startswith(_AGENT)}
+    return Found(agent, arrays.get(_PERSONAL))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what ``_search`` wrote; empty where nothing was."""
+    with storage_faults(path):
+        if not path.exists():
+            return {}
+        data = path.read_bytes()
+    try:
+        arrays = load(data)
+    except (SafetensorError, ValueError) as error:
+        raise _unusable(path) from error
+    for name, array in arrays.items():
+        kind = np.float64 if name.startswith(_AGENT) else _KINDS.get(name)
+        if array.dtype != kind or (name in _KINDS and array.ndim != 1):
+            raise _unusable(path)
+    return arrays
 
 
 def read_metrics(folder: Path) -> list[dict[str, int | list[int]]]:

@@ -254,7 +254,7 @@ def deploy(
         thread.start()
         try:
             outcome = serve(federation, store, bus, on_host=hosts.append, lives=lives)
-            thread.join(timeout=FLUSH_S)
+            thread.join(timeout=_leave_s(federation))
         finally:
             for host in hosts:
                 host.stop()
@@ -262,6 +262,13 @@ def deploy(
     if failures:
         raise failures[0]
     return outcome
+
+
+def _leave_s(federation: Federation) -> float:
+    """Return how long devices may take to go; who chooses for itself ends its last trial first."""
+    if federation.rewards_leave:
+        return FLUSH_S
+    return FLUSH_S + federation.settings.deadlines.training_s
 
 
 def _server_link(federation: Federation, bus: Bus, store: RunStore) -> Connect:

@@ -121,16 +121,25 @@ def device_life(
 
 
 def _fitting(federation: Federation, name: str, memory: Memory) -> Memory:
-    """Refuse personal values of another search space."""
+    """Refuse personal values of another search space, and another kind of agent's memory."""
     length = federation.layout.size(federation.personal_slots)
-    if memory.personal is not None and memory.personal.size != length:
-        raise UserError(
-            f"{name}: its folder holds {memory.personal.size} personal values, "
-            f"this search space has {length}",
-            todo="use the settings the device was enrolled with, or enrol it anew",
-            code=ExitCode.STORAGE,
-        )
+    for held in (memory.personal, memory.found.personal):
+        if held is not None and held.size != length:
+            raise _of_another(name, f"{held.size} personal values, this search space has {length}")
+    if memory.found.agent and not federation.rewards_leave:
+        try:
+            federation.own_agent(name).restore(memory.found.agent)
+        except ValueError as error:
+            raise _of_another(name, f"the search of another agent: {error}") from error
     return memory
+
+
+def _of_another(name: str, what: str) -> UserError:
+    return UserError(
+        f"{name}: its folder holds {what}",
+        todo="use the settings the device was enrolled with, or enrol it anew",
+        code=ExitCode.STORAGE,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,12 +111,20 @@ class Simulation:
         while True:
             outcome = self._processes[self._server].outcome
             if outcome is not None:
+                self._finish()
                 return outcome
             if not self._queue:
                 raise StalledError("no event is due")
             if self._end_ms is not None and self.now_ms > self._end_ms:
                 raise StalledError(f"the server has not finished after {self.now_ms} ms")
             self._play(heapq.heappop(self._queue))
+
+    def _finish(self) -> None:
+        """Let devices that the server has taken leave of end the trainings that they began."""
+        while any(isinstance(due.event, Future) for due in self._queue):
+            due = heapq.heappop(self._queue)
+            if due.name != self._server:
+                self._play(due)
 
     def _bear(self, resident: Resident, life: int) -> None:
         process = Process(

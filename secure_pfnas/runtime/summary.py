@@ -169,7 +169,9 @@ def _privacy(settings: Settings, devices: list[Path], *, holds_ca: bool) -> dict
     known = {name: seen for name, seen in spent.items() if seen is not None}
     rewards = [seen.reward_epsilon for seen in known.values()]
     trains = [seen.train_epsilon for seen in known.values()]
-    reward = _largest(rewards) if settings.privacy.reward_noise else None
+    noised = settings.privacy.reward_noise or not settings.rewards_leave
+    reward = _largest(rewards) if noised else None
+    because = "its reward is noised" if settings.rewards_leave else "no reward leaves its device"
     train = _largest(trains) if settings.privacy.dp_sgd else None
     return {
         "unit": "one record, add/remove",
@@ -180,7 +182,7 @@ def _privacy(settings: Settings, devices: list[Path], *, holds_ca: bool) -> dict
         "reward_epsilon": reward,
         "train_epsilon": train,
         "delta": max((seen.delta for seen in known.values()), default=None),
-        "reward_text": _text(reward, "its reward is noised", "NON-PRIVATE: rewards carry no noise"),
+        "reward_text": _text(reward, because, "NON-PRIVATE: rewards carry no noise"),
         "train_text": _text(
             train, "DP-SGD", "infinite: no DP-SGD; updates are protected by the masks alone"
         ),

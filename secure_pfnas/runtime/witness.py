@@ -174,7 +174,7 @@ class _Watched(Role):
         return effects
 
     def _seen(self, job: str, result: TrainingResult) -> TrainingResult:
-        number = int(job.removeprefix("round-"))
+        number = int(job.rpartition("-")[2])
         if self.name in self.witness.canaries:
             result = self._planted(number, self.jobs[job], result)
         self.witness.truths[self.name, number] = result.correct

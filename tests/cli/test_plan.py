@@ -15,6 +15,8 @@ from secure_pfnas.roles.messages import Task
 from secure_pfnas.runtime import terms
 from secure_pfnas.runtime.forecast.findings import findings, out_of_reach
 from secure_pfnas.runtime.forecast.outlook import Outlook
+from secure_pfnas.runtime.population import SERVER
+from tests.simulation import village
 
 FOUR = ["space.channels=1", "space.height=8", "space.width=8", "space.classes=2"]
 
@@ -191,3 +193,33 @@ def test_a_plan_that_cannot_be_made_says_why(monkeypatch):
 
     monkeypatch.setattr("secure_pfnas.runtime.forecast.outlook.foresee", refuses)
     assert "no round can be planned: 20 members, 30 must survive" in found()
+
+
+def test_who_chooses_on_the_device_is_told_what_it_costs(capsys, small):
+    from secure_pfnas.cli.main import main  # noqa: PLC0415
+
+    words = [word for key in FOUR for word in ("--set", key)]
+    assert main(["plan", *small, *words, "--set", "agent.placement=client", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data["stages"]) == ["public"]
+    assert data["privacy"]["reward_epsilon"] == 0
+    placement = data["placement"]
+    assert placement["device_bytes_down"] > placement["as_server_bytes_down"]
+    assert placement["trainings"] == 2
+    assert main(["plan", *small, *words, "--set", "agent.placement=client"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no reward leaves a device" in shown
+    assert "2 trainings a round instead of 1" in shown
+
+
+def test_bytes_where_devices_choose_are_what_then_passes():
+    own = {"agent": {"placement": "client"}, "privacy": {"seeded_noise": True}}
+    terms_ = village.federation(**own, secagg={"prekeys": 16})
+    passed = {"up": 0, "down": 0}
+
+    def tap(_now, sender, _recipient, data):
+        passed["down" if sender == SERVER else "up"] += len(data)
+
+    assert village.Village(terms_, tap=tap).run()
+    up, down = Outlook.of(terms_).total_bytes("public")
+    assert (passed["up"] / up, passed["down"] / down) == pytest.approx((1, 1), abs=0.005)

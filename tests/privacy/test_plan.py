@@ -17,6 +17,7 @@ from secure_pfnas.privacy.calibration import (
     training_sigma,
 )
 from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED
+from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.privacy.plan import REWARD, UPDATE, plan
 
 DELTA = 1e-5
@@ -183,3 +184,24 @@ def test_a_plan_is_frozen(three_rounds):
         three_rounds.delta = 1.0
     with pytest.raises(ValueError, match="no mechanism"):
         three_rounds.charge("loss")
+
+
+def test_where_no_reward_leaves_validation_records_pay_nothing():
+    made = make(reward_epsilon=0.01, rewards_leave=False)
+    assert made.reward is None
+    assert made.private
+    assert made.releases == (UPDATE,)
+    assert made.predicted().validation_epsilon == 0
+    assert "no reward leaves a device" in made.stamp()
+    assert not [line for line in made.warnings if "reward" in line]
+    with pytest.raises(ValueError, match="no mechanism"):
+        made.charge(REWARD)
+
+
+def test_what_earlier_federations_released_does_not_stop_who_releases_nothing_more():
+    """A ledger that holds rewards bears updates of a federation in which none leave."""
+    first, then = make(), make(rewards_leave=False)
+    ledger, _ = Ledger().reserve("old", 1, REWARD, first.charge(REWARD), first.budget(REWARD))
+    after, entry = ledger.reserve("new", 1, UPDATE, then.charge(UPDATE), then.budget(UPDATE))
+    assert len(after.entries) == 2
+    assert entry.validation_epsilon_micro == ledger.entries[-1].validation_epsilon_micro

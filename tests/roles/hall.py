@@ -248,7 +248,9 @@ class Hall:
 
     def digests(self, members: Iterable[Member]) -> bytes:
         """Fix the weights that the server would send these members."""
-        return model_digests(self.terms.layout, self.server.desk.vector, members)
+        return model_digests(
+            self.terms.layout, self.server.desk.vector, self.terms.fixed_slots(members)
+        )
 
     def task(
         self,
@@ -261,7 +263,9 @@ class Hall:
         roster = roster or self.roster
         own = next(member for member in roster.members if member.cid == name)
         if weights is None:
-            packed = gather(self.terms.layout, self.server.desk.vector, own.slots)
+            chosen = architecture or self.cohort.architectures[name]
+            sent = own.slots if self.terms.rewards_leave else self.terms.sent_slots(chosen)
+            packed = gather(self.terms.layout, self.server.desk.vector, sent)
             weights = packed.astype("<f4").tobytes()
         return Task(
             roster=roster.encode(),

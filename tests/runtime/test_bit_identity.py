@@ -17,6 +17,8 @@ from secure_pfnas.runtime.device_store import read_metrics
 from secure_pfnas.runtime.faults import ScriptedFaults, parse_moments
 from secure_pfnas.runtime.federate import deploy, embedded, simulate
 from secure_pfnas.runtime.population import deal, device_names, resolved
+from secure_pfnas.runtime.summary import SIMULATED
+from secure_pfnas.runtime.summary import summarise as run_summary
 from secure_pfnas.runtime.workers import InlineWorkers
 
 KILLED = "dev-003"
@@ -45,6 +47,37 @@ def rows(folder, statement: str) -> list[tuple]:
     found = database.execute(statement).fetchall()
     database.close()
     return found
+
+
+@pytest.mark.broker
+def test_devices_that_choose_for_themselves_do_so_alike_too(tmp_path):
+    """Simulated and deployed, each device's search ends in the same bits, and nothing is lost."""
+    own = ("agent.placement=client", "federation.rounds=2", "agent.deviation=1.0")
+    settings = load_settings(None, [*OVERRIDES, *own, "data.train_per_client=24"])
+    dataset = load(settings.data.source)
+    settings = resolved(settings, dataset)
+    federation = Federation.of(settings)
+    workers = InlineWorkers(deal(settings, dataset))
+    one, other = tmp_path / "simulated", tmp_path / "deployed"
+    assert simulate(federation, one, workers) == Complete()
+    with embedded(federation, other) as bus:
+        assert deploy(federation, other, workers, bus) == Complete()
+    assert rows(other, "SELECT * FROM releases") == []
+    name = "checkpoints/round-000002.safetensors"
+    assert load_file(one / name).keys() == load_file(other / name).keys() == {"supernet"}
+    assert np.array_equal(*(load_file(run / name)["supernet"] for run in (one, other)))
+    tried = set()
+    for name in device_names(10):
+        homes = one / "devices" / name, other / "devices" / name
+        found = [load_file(home / "search.safetensors") for home in homes]
+        assert found[0].keys() == found[1].keys() >= {"deployed", "personal"}
+        assert all(found[0][key].tobytes() == found[1][key].tobytes() for key in found[0])
+        assert read_metrics(homes[0]) == read_metrics(homes[1])
+        tried |= {tuple(line["architecture"]) for line in read_metrics(homes[0])}
+    assert len(tried) > 10
+    for run in (one, other):
+        deployed = run_summary(run, dataset=None, transport=SIMULATED, wall_s=0)["deployed"]
+        assert deployed.keys() == set(device_names(10))
 
 
 @pytest.mark.broker

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from secure_pfnas.errors import Abort, AbortReason, Complete, DropReason, ExitCode, UserError
 from secure_pfnas.privacy.plan import REWARD
+from secure_pfnas.roles.client.searching import Found
 from secure_pfnas.roles.events import Send
 from secure_pfnas.roles.records import (
     Checkpoint,
@@ -28,12 +29,13 @@ from secure_pfnas.roles.records import (
     RoundEnded,
     RoundJoined,
     RoundStarted,
+    SearchKept,
     SurvivorsSigned,
     TaskRefused,
 )
 from secure_pfnas.roles.server import ServerMemory
 from secure_pfnas.runtime.checkpoints import KEPT, Checkpoints
-from secure_pfnas.runtime.device_store import DeviceStore, read_metrics
+from secure_pfnas.runtime.device_store import DeviceStore, read_deployed, read_metrics
 from secure_pfnas.runtime.files import append_line, write_atomically
 from secure_pfnas.runtime.parties import device_life
 from secure_pfnas.runtime.run_store import RunStore
@@ -456,3 +458,40 @@ def test_a_full_disk_stops_a_device_before_it_joins(tmp_path, full_disk):
 def test_a_letter_is_no_record(tmp_path):
     with DeviceStore(tmp_path) as store, pytest.raises(TypeError):
         store.keep(Send("server", b""), 1)
+
+
+def test_a_devices_own_search_outlives_its_process(tmp_path):
+    agent = {"dev-000/scalars": np.array([3.0, 0.5, -np.inf]), "dev-000/logits": np.arange(6.0)}
+    kept = SearchKept(agent, np.arange(4, dtype=np.float32), (2, 1))
+    with DeviceStore(tmp_path / "home") as store:
+        assert store.memory().found == Found()
+        store.keep(kept, 1)
+    path = tmp_path / "home" / "search.safetensors"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with DeviceStore(tmp_path / "home") as store:
+        found = store.memory().found
+    assert {key: a.tobytes() for key, a in found.agent.items()} == {
+        key: a.tobytes() for key, a in agent.items()
+    }
+    assert np.array_equal(found.personal, kept.personal)
+    assert read_deployed(tmp_path / "home") == (2, 1)
+    path.write_bytes(save({"personal": np.zeros((2, 2), np.float32)}))
+    with DeviceStore(tmp_path / "home") as store, pytest.raises(UserError) as refused:
+        store.memory()
+    storage(refused)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (SearchKept({"dev-000/mood": np.zeros(2)}, None, (0, 0)), "another agent"),
+        (SearchKept({}, np.zeros(5, np.float32), (0, 0)), "5 personal values"),
+    ],
+)
+def test_a_search_of_other_settings_is_refused(tmp_path, kept, said):
+    terms = federation(agent={"placement": "client"})
+    with DeviceStore(tmp_path / "home") as store:
+        store.keep(kept, 1)
+        born = device_life(terms, signer("dev-000"), authority().trust(lambda: None), store)
+        with pytest.raises(UserError, match=said):
+            born(1)

@@ -24,6 +24,7 @@ from secure_pfnas.nas.quantity import Architecture, Quantity
 from secure_pfnas.nas.space import Decision, SearchSpace
 from secure_pfnas.nas.spaces import SPACES
 from secure_pfnas.roles.client import Memory
+from secure_pfnas.roles.client.searching import Found
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.roles.records import (
     Checkpoint,
@@ -33,6 +34,7 @@ from secure_pfnas.roles.records import (
     RoundEnded,
     RoundJoined,
     RoundStarted,
+    SearchKept,
 )
 from secure_pfnas.roles.server import ServerMemory
 from secure_pfnas.runtime.driver import Faults, Store
@@ -164,6 +166,8 @@ class DeviceShelf(Store):
                 self.remembered = replace(self.remembered, last_round=number)
             case PersonalKept(values):
                 self.remembered = replace(self.remembered, personal=values)
+            case SearchKept(agent, personal):
+                self.remembered = replace(self.remembered, found=Found(agent, personal))
             case _:
                 pass
 

@@ -60,22 +60,41 @@ def _report(
     state, upload = current.state.upload(values, random(number, "masks"), kit.lanes)
     encoded = upload.encode()
     kit.ledger, update = release_update(kit.federation, kit.ledger, number, encoded)
-    kit.ledger, reward, noised = release_reward(
-        kit.federation, kit.ledger, number, result.correct, random(number, "reward")
-    )
+    rewarded, noised = _rewarded(kit, number, result)
     kit.round = replace(current, state=state, reported=True)
     report = Report(upload=encoded, noised_correct=noised)
     return [
         *_kept(kit, current, result),
         LedgerAppended(update),
-        LedgerAppended(reward),
+        *rewarded,
         kit.answer("report", report, current, now_ms),
+        *_trial(kit, current),
     ]
 
 
+def _rewarded(kit: Kit, number: int, result: TrainingResult) -> tuple[list[Effect], int | None]:
+    """Noise the count, where the server chooses by it; otherwise nothing is counted."""
+    if kit.search is not None:
+        return [], None
+    kit.ledger, reward, noised = release_reward(
+        kit.federation, kit.ledger, number, result.correct, kit.randomness(number, "reward")
+    )
+    return [LedgerAppended(reward)], noised
+
+
+def _trial(kit: Kit, current: JoinedRound) -> list[Effect]:
+    """Search, where the device chooses for itself: the report has left by then."""
+    if kit.search is None or current.supernet is None:
+        return []
+    return kit.search.begin(current.number, current.supernet)
+
+
 def _kept(kit: Kit, current: JoinedRound, result: TrainingResult) -> list[Effect]:
-    """Keep what is the device's alone."""
+    """Keep what is the device's alone; its own search keeps its own metrics."""
     kit.personal = result.personal
+    personal = [] if result.personal is None else [PersonalKept(result.personal)]
+    if kit.search is not None:
+        return [*personal]
     metrics = MetricsKept(
         round=current.number,
         architecture=current.architecture,
@@ -83,7 +102,6 @@ def _kept(kit: Kit, current: JoinedRound, result: TrainingResult) -> list[Effect
         test_size=result.test_size,
         steps=result.steps,
     )
-    personal = [] if result.personal is None else [PersonalKept(result.personal)]
     return [metrics, *personal]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.roles.client.kit import JoinedRound, Kit
+from secure_pfnas.roles.client.searching import subnet
 from secure_pfnas.roles.events import Compute, Effect
 from secure_pfnas.roles.grid import MICRO
 from secure_pfnas.roles.messages import Task
@@ -59,10 +60,10 @@ def take_task(kit: Kit, task: Task) -> list[Effect]:
         roster.server_seal_public,
         roster.clip_micro / MICRO,
         state,
+        supernet=weights if kit.search else None,
     )
-    work = kit.federation.job(
-        roster.round, task.architecture, weights, kit.personal, kit.randomness
-    )
+    shared = subnet(kit.federation, weights, task.architecture) if kit.search else weights
+    work = kit.federation.job(roster.round, task.architecture, shared, kit.personal, kit.randomness)
     spent = [LedgerAppended(entry) for entry in entries]
     return [RoundJoined(roster.round), *spent, Compute(kit.round.job, work)]
 
@@ -100,10 +101,12 @@ def _checked_weights(kit: Kit, roster: Roster, own: Member, task: Task) -> NDArr
         raise Rejected(DropReason.CAP_EXCEEDED)
     if own.slots != federation.layout.shared(task.architecture):
         raise Rejected(DropReason.WRONG_SLOT, "roster and architecture differ")
-    if len(task.weights) != 4 * federation.layout.size(own.slots):
+    sent = federation.sent_slots(task.architecture)
+    if len(task.weights) != 4 * federation.layout.size(sent):
         raise Rejected(DropReason.WRONG_LENGTH, "weights")
     weights = np.frombuffer(task.weights, dtype="<f4").astype(np.float32)
     if not bool(np.isfinite(weights).all()):
         raise Rejected(DropReason.NOT_FINITE, "weights")
-    check_model(federation.layout, roster, own, weights)
+    fixed = federation.fixed_slots(roster.members)
+    check_model(federation.layout, roster, fixed, sent, weights)
     return weights

@@ -16,6 +16,7 @@ from secure_pfnas.config import DeviceClass
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.privacy.ledger import Ledger
+from secure_pfnas.roles.client.searching import Found, OwnSearch
 from secure_pfnas.roles.events import Effect, Send, SetTimer
 from secure_pfnas.roles.federation import Federation, Randomness
 from secure_pfnas.roles.keyring import Keyring
@@ -36,11 +37,13 @@ class Memory:
         last_round: The latest round it joined; 0 before the first.
         ledger: What it has spent.
         personal: Its own slots, packed; ``None`` before the first training.
+        found: What its own search found, where it chooses for itself.
     """
 
     last_round: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     personal: NDArray[np.float32] | None = None
+    found: Found = field(default_factory=Found)
 
     def last_joined(self, federation: str) -> int:
         """Return the latest round joined: one with an entry in the ledger was, whatever else."""
@@ -50,7 +53,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRound:
-    """The round the device is in."""
+    """The round the device is in; ``supernet`` is for its own search, where it has one."""
 
     number: int
     rid: bytes
@@ -58,6 +61,7 @@ class JoinedRound:
     server_seal_public: bytes
     norm: float
     state: ClientRound
+    supernet: NDArray[np.float32] | None = None
     reported: bool = False
 
     @property
@@ -80,7 +84,9 @@ class Kit:
         last_round: The latest round it joined.
         ledger: What it has spent.
         personal: Its own slots, packed.
+        search: Its own search, where it chooses for itself.
         round: The one it is in.
+        leaving: Whether the server has taken leave.
     """
 
     federation: Federation
@@ -92,7 +98,9 @@ class Kit:
     last_round: int
     ledger: Ledger
     personal: NDArray[np.float32] | None
+    search: OwnSearch | None = None
     round: JoinedRound | None = None
+    leaving: bool = False
 
     @property
     def name(self) -> str:

@@ -9,11 +9,13 @@ Rules of this file:
     message or event   guard                          effects                      then
     Started, timer     --                             Send hello, SetTimer         as before
     task               later round, terms, budget     Record..., Compute           training
-    Computed           this job, finite               Record..., Send report       answered
+    Computed           this job, finite               Record..., Send report,      answered
+                                                      (Compute a trial)
+    Computed           its own trial's job            Record..., (Compute)         as before
     commit_request     the one survivor set           Record, Send signature       answered
     reveal_request     enough signatures              Send reveal                  answered
     done               this round                     (Send hello, if left out)    idle
-    farewell           --                             Finished                     idle
+    farewell           no trial runs                  Finished                     idle
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from secure_pfnas.errors import Complete, DropReason, Rejected
 from secure_pfnas.roles.client.answering import commit, computed, conclude, reveal
 from secure_pfnas.roles.client.joining import roster_of, take_task
 from secure_pfnas.roles.client.kit import Kit, Memory
+from secure_pfnas.roles.client.searching import OwnSearch, is_own
 from secure_pfnas.roles.events import (
     Computed,
     Effect,
@@ -66,8 +69,10 @@ class Client:
         lanes: Lanes = ONE_LANE,
     ) -> None:
         batch, random = federation.settings.secagg.prekeys, randomness(0, f"prekeys-{now_ms}")
+        federation = federation.seen_by(endpoint.name)
+        alone = not federation.rewards_leave
         self.kit = Kit(
-            federation=federation.seen_by(endpoint.name),
+            federation=federation,
             endpoint=endpoint,
             server=server,
             randomness=randomness,
@@ -76,6 +81,9 @@ class Client:
             last_round=memory.last_joined(federation.name),
             ledger=memory.ledger,
             personal=memory.personal,
+            search=OwnSearch(federation, endpoint.name, randomness, memory.found)
+            if alone
+            else None,
         )
 
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
@@ -85,6 +93,8 @@ class Client:
                 return self.kit.greet(now_ms)
             case Received(data):
                 return _received(self.kit, data, now_ms)
+            case Computed(job, result) if self.kit.search is not None and is_own(job):
+                return [*self.kit.search.computed(job, result), *_leave(self.kit)]
             case Computed(job, result):
                 return computed(self.kit, job, result, now_ms)
             case _:
@@ -118,9 +128,16 @@ def _obey(kit: Kit, opened: Opened, now_ms: int) -> list[Effect]:
         case Farewell():
             kit.round = None
             kit.keyring.erase()
-            return [Finished(Complete())]
+            kit.leaving = True
+            return _leave(kit)
         case other:
             raise TypeError(f"{type(other).__name__} has no handler")
+
+
+def _leave(kit: Kit) -> list[Effect]:
+    """Go once the server has taken leave and no trial of the device's own runs any more."""
+    waits = kit.search is not None and kit.search.busy
+    return [Finished(Complete())] if kit.leaving and not waits else []
 
 
 def _withdraw(kit: Kit, opened: Opened, reason: DropReason, now_ms: int) -> list[Effect]:

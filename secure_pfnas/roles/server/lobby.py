@@ -103,8 +103,13 @@ def _skip(desk: Desk, reason: AbortReason, now_ms: int) -> list[Effect]:
 
 def _start(desk: Desk, cohort: Cohort, now_ms: int) -> list[Effect]:
     state = Collecting.start(cohort.roster, desk.federation.slot_sizes, desk.endpoint.trust)
-    pending = set(cohort.architectures)
-    desk.round = current = Round(cohort, state, pending=pending, lanes=desk.lanes)
+    desk.round = current = Round(
+        cohort,
+        state,
+        pending=set(cohort.architectures),
+        lanes=desk.lanes,
+        rewards_leave=desk.federation.rewards_leave,
+    )
     desk.rewards = {}
     return [
         cohort.coverage,
@@ -116,8 +121,8 @@ def _start(desk: Desk, cohort: Cohort, now_ms: int) -> list[Effect]:
 
 
 def _task(desk: Desk, cohort: Cohort, name: str, now_ms: int) -> Send:
-    architecture, layout = cohort.architectures[name], desk.federation.layout
-    weights = gather(layout, desk.vector, layout.shared(architecture))
+    federation, architecture = desk.federation, cohort.architectures[name]
+    weights = gather(federation.layout, desk.vector, federation.sent_slots(architecture))
     task = Task(
         roster=cohort.roster.encode(),
         architecture=architecture,

@@ -6,6 +6,8 @@ Rules of this file:
     * A step costs three forward passes (forward, and twice that backward); DP-SGD about twice a
       step, as measured with Opacus's hooks on small convolutional networks.
     * Memory is that of training with momentum, and of what is sent: see ``_memory``.
+    * A device that chooses for itself trains twice, the second time without DP-SGD; what it will
+      choose nobody knows, so it is reckoned as large as what the server drew.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ClassCost:
     Attributes:
         device_class: The class.
         devices: How many there are.
-        seconds: Training and validation.
+        seconds: Training and validation, and a device's own trial.
         most_seconds: The same, largest.
         memory_bytes: The most held at once.
         most_memory_bytes: The same, largest.
@@ -57,7 +59,10 @@ def class_costs(federation: Federation, rounds: Iterable[Foreseen]) -> list[Clas
         mine = [run for run in runs if federation.device_class(run[0]) == device_class]
         if not mine:
             continue
-        seconds = [_seconds(federation, name, architecture) for name, architecture in mine]
+        seconds = [
+            _seconds(federation, name, architecture) + _trial(federation, name, architecture)
+            for name, architecture in mine
+        ]
         memory = [_memory(federation, architecture) for _, architecture in mine]
         costs.append(
             ClassCost(
@@ -73,7 +78,7 @@ def class_costs(federation: Federation, rounds: Iterable[Foreseen]) -> list[Clas
 
 
 def seconds_of(federation: Federation, one: Foreseen) -> Mapping[str, float]:
-    """Return how long each member of a round works, in seconds of its class."""
+    """Return how long the server waits for each member of a round, in seconds of its class."""
     return {
         name: _seconds(federation, name, architecture)
         for name, architecture in one.architectures.items()
@@ -81,8 +86,18 @@ def seconds_of(federation: Federation, one: Foreseen) -> Mapping[str, float]:
 
 
 def _seconds(federation: Federation, name: str, architecture: Architecture) -> float:
-    sizes = nominal_sizes(federation.settings)[name]
     factor = DP_SGD if federation.settings.privacy.dp_sgd else 1.0
+    return _training(federation, name, architecture, factor)
+
+
+def _trial(federation: Federation, name: str, architecture: Architecture) -> float:
+    return 0.0 if federation.rewards_leave else _training(federation, name, architecture, 1.0)
+
+
+def _training(
+    federation: Federation, name: str, architecture: Architecture, factor: float
+) -> float:
+    sizes = nominal_sizes(federation.settings)[name]
     passes = PASSES * factor * federation.settings.training.epochs * sizes.train + sizes.validation
     macs = cost(federation.space, architecture).macs
     return passes * macs / MACS_PER_SECOND[federation.device_class(name)]
@@ -91,10 +106,13 @@ def _seconds(federation: Federation, name: str, architecture: Architecture) -> f
 def _memory(federation: Federation, architecture: Architecture) -> int:
     """Weights, gradients, momentum and the masked update; a batch's activations twice over.
 
-    DP-SGD holds the gradients of every example of a batch.
+    DP-SGD holds the gradients of every example of a batch; a device that chooses for itself holds
+    the whole supernet.
     """
     model = cost(federation.space, architecture)
     batch = federation.settings.training.batch_size
     gradients = batch if federation.settings.privacy.dp_sgd else 1
     vectors = 3 + gradients
-    return _FLOAT * model.parameters * vectors + 2 * batch * model.peak_activation_bytes
+    supernet = 0 if federation.rewards_leave else sum(federation.slot_sizes.values())
+    held = model.parameters * vectors + supernet
+    return _FLOAT * held + 2 * batch * model.peak_activation_bytes

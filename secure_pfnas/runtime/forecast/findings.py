@@ -14,7 +14,7 @@ from math import comb
 from secure_pfnas.agents.occupancy import doors, shared
 from secure_pfnas.roles.cohort import need, smallest
 from secure_pfnas.roles.messages import Report, Task
-from secure_pfnas.runtime.forecast.devices import class_costs, seconds_of
+from secure_pfnas.runtime.forecast.devices import seconds_of
 from secure_pfnas.runtime.forecast.outlook import Outlook
 from secure_pfnas.secagg.parameters import committee_size, threshold
 
@@ -168,17 +168,16 @@ def out_of_reach(outlook: Outlook) -> float:
 def _slow(outlook: Outlook) -> Iterator[Finding]:
     federation = outlook.federation
     patience = federation.settings.deadlines.training_s
-    slow = {
-        federation.device_class(name)
-        for one in outlook.rounds
-        for name, seconds in seconds_of(federation, one).items()
-        if seconds > patience
-    }
-    for costs in class_costs(federation, outlook.rounds):
-        if costs.device_class in slow:
+    slowest: dict[str, float] = {}
+    for one in outlook.rounds:
+        for name, seconds in seconds_of(federation, one).items():
+            device_class = federation.device_class(name)
+            slowest[device_class] = max(seconds, slowest.get(device_class, 0.0))
+    for device_class, seconds in sorted(slowest.items()):
+        if seconds > patience:
             yield Finding(
-                f"training takes {costs.device_class} devices up to {costs.most_seconds:.0f} s "
+                f"training takes {device_class} devices up to {seconds:.0f} s "
                 f"(public figures), the server waits {patience:.0f} s",
-                f"set deadlines.training_s above {costs.most_seconds:.0f}, or cap "
-                f"devices.{costs.device_class}.max_macs",
+                f"set deadlines.training_s above {seconds:.0f}, or cap "
+                f"devices.{device_class}.max_macs",
             )

@@ -20,8 +20,14 @@ from secure_pfnas.privacy.accountant import gaussian_mu
 from secure_pfnas.privacy.charge import Spent
 from secure_pfnas.roles.cohort import chosen
 from secure_pfnas.roles.federation import Federation
-from secure_pfnas.runtime.forecast.rounds import SETTLED, START, Foreseen, agents_at, foresee
-from secure_pfnas.runtime.forecast.sizes import Postage
+from secure_pfnas.runtime.forecast.rounds import (
+    START,
+    Foreseen,
+    agents_at,
+    foresee,
+    stages_of,
+)
+from secure_pfnas.runtime.forecast.sizes import Postage, Traffic
 from secure_pfnas.runtime.terms import device_names
 
 LOOKED_AT = 12
@@ -52,7 +58,7 @@ class Outlook:
         try:
             stages = {
                 stage: foresee(federation, postage, agents_at(federation, stage), numbers, dropout)
-                for stage in (START, SETTLED)
+                for stage in stages_of(federation)
             }
         except (CoverageError, ValueError) as error:
             return cls(federation, dropout, {}, str(error))
@@ -87,15 +93,29 @@ class Outlook:
 
     @property
     def signal(self) -> float | None:
-        """Return n0·μ, what rewards can tell over the whole run; ``None`` without noise.
+        """Return n0·μ, what rewards can tell over the whole run; ``None`` without noise on any.
 
         From 200 on they find about nine tenths of what there is to gain, at 50 under a half.
         """
-        if not self.federation.settings.privacy.reward_noise:
+        if self.federation.plan.reward is None:
             return None
         plan = self.federation.plan
         mu = gaussian_mu(self.federation.settings.privacy.reward_epsilon, plan.delta)
         return mu * self.federation.settings.data.validation_per_client
+
+    @cached_property
+    def as_server_placement(self) -> Traffic | None:
+        """What a round would weigh if the server chose; ``None`` where it does.
+
+        Of its first round: with the same agents the same architectures are drawn then.
+        """
+        if self.federation.rewards_leave or self.refused:
+            return None
+        settings = self.federation.settings
+        agent = settings.agent.model_copy(update={"placement": "server"})
+        other = Federation.of(settings.model_copy(update={"agent": agent}))
+        rounds = foresee(other, Postage(other), agents_at(other, START), [1], 0.0)
+        return rounds[0].traffic
 
     @cached_property
     def greeting_bytes(self) -> tuple[int, int]:

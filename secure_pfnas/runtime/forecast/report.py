@@ -35,6 +35,7 @@ def forecast(outlook: Outlook) -> dict[str, Any]:
             "dropout": outlook.dropout,
             "abort_probability": round(abort_probability(outlook), 6),
         },
+        "placement": _placement(outlook),
         "privacy": _privacy(outlook),
         "space": {
             "name": settings.space.name,
@@ -63,6 +64,22 @@ def _privacy(outlook: Outlook) -> dict[str, Any]:
         "train_epsilon": _finite(max(one.train_epsilon for one in outlook.spent.values())),
         "reward_signal": None if outlook.signal is None else round(outlook.signal, 1),
         "clients": clients,
+    }
+
+
+def _placement(outlook: Outlook) -> dict[str, Any]:
+    """Return who chooses, and what a device pays in a round for choosing itself."""
+    settings, other = outlook.federation.settings, outlook.as_server_placement
+    if other is None:
+        return {"placement": settings.agent.placement}
+    rounds = [one.traffic for one in outlook.rounds]
+    return {
+        "placement": settings.agent.placement,
+        "device_bytes_up": round(fmean(v for one in rounds for v in one.up.values())),
+        "device_bytes_down": round(fmean(v for one in rounds for v in one.down.values())),
+        "as_server_bytes_up": round(fmean(other.up.values())),
+        "as_server_bytes_down": round(fmean(other.down.values())),
+        "trainings": 2,
     }
 
 

@@ -5,7 +5,8 @@ Rules of this file:
       never change (agents that do not learn) a foreseen round is the round itself.
     * Nobody knows what agents will learn. Two ends are foreseen: ``start``, fresh agents whose
       rewards differ by public costs and chance alone, and ``settled``, where each device favours an
-      architecture of its own.
+      architecture of its own. Where devices choose for themselves the server draws by public
+      settings, for ever: there is one stage, ``public``, and it is the run's.
     * Dropouts are drawn, independent and alike, a few times over each planned round.
 """
 
@@ -26,7 +27,7 @@ from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.forecast.sizes import Postage, Traffic
 from secure_pfnas.runtime.terms import device_names
 
-START, SETTLED = "start", "settled"
+START, SETTLED, PUBLIC = "start", "settled", "public"
 _FAVOURITES, _DROPOUTS = 0xFA70, 0xD509
 _REWARDS = 0x4E01
 _ACCURACY = 0.8
@@ -105,9 +106,14 @@ class Favourites:
         """Take nothing back."""
 
 
+def stages_of(federation: Federation) -> tuple[str, ...]:
+    """Return the stages of a run that are foreseen."""
+    return (START, SETTLED) if federation.rewards_leave else (PUBLIC,)
+
+
 def agents_at(federation: Federation, stage: str) -> Agents:
-    """Return the agents of ``START`` or ``SETTLED``."""
-    return federation.agents() if stage == START else Favourites(federation)
+    """Return the agents of ``START``, ``SETTLED`` or ``PUBLIC``."""
+    return Favourites(federation) if stage == SETTLED else federation.agents()
 
 
 def foresee(

@@ -19,7 +19,7 @@ from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.client import HELLO_EVERY_MS
 from secure_pfnas.roles.federation import Federation, seeded
 from secure_pfnas.roles.messages import Done, Farewell, Hello, Report, Task
-from secure_pfnas.roles.shared_model import DIGEST_BYTES, slots_of
+from secure_pfnas.roles.shared_model import DIGEST_BYTES
 from secure_pfnas.runtime.enrolment import SERVER
 from secure_pfnas.runtime.parties import EPOCH, EPOCH_MS, endpoint_of
 from secure_pfnas.runtime.pki import MemoryAuthority
@@ -162,7 +162,7 @@ class Postage:
             terms=federation.policy,
             members=members,
             server_seal_public=bytes(32),
-            parameters=bytes(DIGEST_BYTES * len(slots_of(members))),
+            parameters=bytes(DIGEST_BYTES * len(federation.fixed_slots(members))),
         )
 
     def _training(
@@ -170,16 +170,18 @@ class Postage:
     ) -> dict[str, tuple[int, int]]:
         """Return the lengths of each member's task and report."""
         layout, graph = self._federation.layout, Graph.of(roster)
+        count = 1000 if self._federation.rewards_leave else None
         encoded, value_bytes = roster.encode(), roster.ring_bits // 8
         sizes: dict[str, tuple[int, int]] = {}
         for member in roster.members:
             task = Task(roster=encoded, architecture=architectures[member.cid], weights=b"")
-            weights = _WEIGHT_BYTES * layout.size(member.slots)
+            sent = self._federation.sent_slots(architectures[member.cid])
+            weights = _WEIGHT_BYTES * layout.size(sent)
             offered = graph.offered[member.cid]
             upload = _length(self._upload(roster, graph, member.cid)) + sum(
                 _grown(value_bytes * layout.slots[slot].size) for slot in offered
             )
-            report = len(Report(upload=b"", noised_correct=1000).encode())
+            report = len(Report(upload=b"", noised_correct=count).encode())
             sizes[member.cid] = _length(task) + _grown(weights), report + _grown(upload)
         return sizes
 

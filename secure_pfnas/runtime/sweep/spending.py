@@ -17,7 +17,7 @@ from dp_accounting import DpEvent, SelfComposedDpEvent
 
 from secure_pfnas.privacy.accountant import COARSE, epsilon
 from secure_pfnas.privacy.charge import NOTHING, UNPROTECTED
-from secure_pfnas.privacy.plan import REWARD, UPDATE, PrivacyPlan
+from secure_pfnas.privacy.plan import PrivacyPlan
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.cells.cell import COMPLETE, Cell, Result
 
@@ -65,7 +65,7 @@ def _composed(unit: str, plans: Sequence[tuple[PrivacyPlan, int]], delta: float)
     events: list[DpEvent] = []
     unprotected = 0
     for plan, cells in plans:
-        own = [_event(plan, mechanism, unit) for mechanism in (REWARD, UPDATE)]
+        own = [_event(plan, mechanism, unit) for mechanism in plan.releases]
         if UNPROTECTED in own:
             unprotected += cells
             continue
