@@ -31,6 +31,12 @@ State = dict[str, NDArray[np.float64]]
 class Trial:
     """A completed report: what a client ran in a round and the noised reward it earned.
 
+    Args:
+        round: In which.
+        architecture: What was run.
+        reward: Noised on the device.
+        drawn: Whether the client's own policy drew that; coverage may have given it another.
+
     Raises:
         ValueError: The reward is not finite, or the round is not positive.
     """
@@ -38,6 +44,7 @@ class Trial:
     round: int
     architecture: Architecture
     reward: float
+    drawn: bool = True
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.reward):

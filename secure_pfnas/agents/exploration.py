@@ -6,6 +6,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 from secure_pfnas.agents.agent import Policy, uniform
 from secure_pfnas.nas.cost import cost
 from secure_pfnas.nas.space import Architecture, SearchSpace
+
+_BEAM = 128
 
 Fits = Callable[[str, Architecture], bool]
 """Whether a client can run an architecture."""
@@ -78,27 +81,31 @@ def prior_policy(
 def fitted(
     space: SearchSpace, start: Architecture, fits: Callable[[Architecture], bool]
 ) -> Architecture:
-    """Return an architecture near ``start`` that fits, no decision larger than there.
+    """Return the architecture nearest to ``start`` that fits, no decision larger than there.
 
-    One decision is lowered by one option at a time: by the one that leaves most, as soon as one
-    fits; until then by the one that frees most. Parameters and multiply-accumulates count alike.
-    Where nothing on the way fits, it is the smallest, which may not fit either.
+    Nearest is the fewest options down; of as near ones, the largest, parameters and
+    multiply-accumulates counting alike. Where nothing on the way fits, it is the smallest, which
+    may not fit either.
     """
     whole = cost(space, start)
 
-    def size(architecture: Architecture) -> float:
+    def size(architecture: Architecture) -> tuple[float, Architecture]:
         own = cost(space, architecture)
-        return own.parameters / whole.parameters + own.macs / whole.macs
+        return own.parameters / whole.parameters + own.macs / whole.macs, architecture
 
-    while not fits(start) and any(start):
-        lower = [
-            (*start[:index], option - 1, *start[index + 1 :])
-            for index, option in enumerate(start)
+    level = {start}
+    while not (fitting := [one for one in level if fits(one)]):
+        lower = {
+            (*one[:index], option - 1, *one[index + 1 :])
+            for one in level
+            for index, option in enumerate(one)
             if option
-        ]
-        fitting = [architecture for architecture in lower if fits(architecture)]
-        start = max(fitting, key=size) if fitting else min(lower, key=size)
-    return start
+        }
+        if not lower:
+            break
+        # Those that have freed most reach a fit first.
+        level = set(heapq.nsmallest(_BEAM, lower, key=size))
+    return max(fitting or level, key=size)
 
 
 class Starts:

@@ -3,8 +3,9 @@
 Rules of this file:
     * One trial moves one agent by one step; nobody else's logits or optimiser are touched.
     * The gradient is that of −A·log q(a), with q the policy that was offered, exploration included.
+    * That holds for what q drew. A client that coverage gave something else learns nothing from it.
     * ``faithful`` restores the authors' settings, their global baseline, a start at no preference
-      and no exploration.
+      and no exploration. They know no coverage planner: those agents learn from all that was run.
     * A client that comes later starts from the mean of those already trained.
     * Everything that decides the next step is in ``state()``.
 
@@ -103,8 +104,10 @@ class Reinforce:
         return self._offered(cid, agent, self._softmax(agent))
 
     def update(self, trials: Mapping[str, Trial]) -> None:
-        """Take one Adam step for each client named, on (its reward − baseline)."""
+        """Take one Adam step for each client that ran its draw, on (its reward − baseline)."""
         bound = self.settings.bound
+        if not self.settings.faithful:
+            trials = {cid: trial for cid, trial in trials.items() if trial.drawn}
         newcomers = {cid: self._fresh(cid) for cid in trials if cid not in self._agents}
         rewards = {cid: min(max(trial.reward, -bound), bound) for cid, trial in trials.items()}
         advantages = self._advantages(rewards)

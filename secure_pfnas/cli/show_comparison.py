@@ -28,12 +28,13 @@ def show_comparison(console: Console, report: Mapping[str, Any]) -> None:
         table.add_row(*_cells(row, report["against"]))
     console.print(table)
     for row in report["methods"]:
-        if reached := row["to_target"]:
-            console.print(
-                f"{row['method']} reached {reached['accuracy']:g} after {reached['rounds']:.1f} "
-                f"rounds, {reached['macs']:.2e} MACs, {reached['device_s']:.1f} s of the slowest "
-                "devices"
-            )
+        for name, what in (("to_target", "trained locally"), ("to_target_received", "as sent")):
+            if reached := row[name]:
+                console.print(
+                    f"{row['method']}, {what}, reached {reached['accuracy']:g} after "
+                    f"{reached['rounds']:.1f} rounds, {reached['macs']:.2e} MACs, "
+                    f"{reached['device_s']:.1f} s of the slowest devices"
+                )
     for failure in report["failed"]:
         line = f"failed: {failure['method']}, seed {failure['seed']}: {failure['error']}"
         console.print(line, markup=False)

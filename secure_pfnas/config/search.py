@@ -27,7 +27,7 @@ class AgentSettings(Section):
     """``[agent]``: who chooses."""
 
     kind: Literal["critic", "reinforce", "random", "fixed"] = Field(
-        default="reinforce",
+        default="critic",
         description="random and fixed never learn; uniform is random's old name",
     )
     placement: Literal["server", "client"] = Field(
@@ -45,12 +45,23 @@ class AgentSettings(Section):
         "largest or the number of each decision's option, such as 1-0-2",
     )
     deviation: float = Field(
-        default=0.3, gt=0, le=1, description="how often a decision leaves the start at first"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="how often a decision leaves the start at first; how sure a search must be to "
+        "move from it",
     )
     floor: float = Field(
         default=0.1, ge=0, lt=1, description="share of the start's policy, at first"
     )
     floor_last: float = Field(default=0.1, ge=0, lt=1, description="and at the end of the search")
+    probing: float = Field(
+        default=0.35,
+        ge=0,
+        le=1,
+        description="of critic: share of a cohort that probes in common parties while the rest "
+        "stays at its likeliest; 0 = every device draws for itself",
+    )
     commit: float = Field(
         default=0.4,
         ge=0,

@@ -84,6 +84,14 @@ def count(job: TrainingJob, data: ClientData) -> tuple[int, int]:
         return _correct(subnet.extract(layout, _start(job, layout), job.architecture), data)
 
 
+def count_test(job: TrainingJob, data: ClientData) -> tuple[int, int]:
+    """Return what the job's subnet gets right of the test examples before training, of how many."""
+    layout = _layout(job.space, job.input_shape, job.classes, job.personal_names)
+    with _one_thread():
+        module = subnet.extract(layout, _start(job, layout), job.architecture)
+        return correct(module, data.x_test, data.y_test), len(data.y_test)
+
+
 @lru_cache(maxsize=8)
 def _layout(
     name: str, input_shape: tuple[int, int, int], classes: int, personal: frozenset[str]

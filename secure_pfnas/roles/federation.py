@@ -419,7 +419,7 @@ def _check_scheme(settings: Settings) -> None:
 
 
 def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Strategy:
-    training = settings.training
+    training, agent = settings.training, settings.agent
     options = StrategyOptions(
         personal_head=training.personal_head,
         personal_norm=training.personal_norm,
@@ -427,6 +427,8 @@ def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Stra
         architectures=tuple(
             tuple(map(int, architecture.split("-"))) for architecture in training.architectures
         ),
+        # A policy gradient learns from its own draws, and controls draw as they say.
+        probing=agent.probing if agent.kind == "critic" and not agent.faithful else 0.0,
     )
     strategy = make_strategy(training.strategy, space, options, unmasked=unmasked)
     if settings.privacy.dp_sgd and strategy.phases != WHOLE:

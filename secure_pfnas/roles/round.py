@@ -147,8 +147,9 @@ class Round:
 
     def trials(self, survivors: Iterable[str], rewards: Mapping[str, float]) -> dict[str, Trial]:
         """Return what the survivors' agents learn from."""
+        given, moved = self.cohort.architectures, frozenset(self.cohort.coverage.moved)
         return {
-            name: Trial(self.number, self.cohort.architectures[name], rewards[name])
+            name: Trial(self.number, given[name], rewards[name], drawn=name not in moved)
             for name in survivors
             if name in rewards
         }

@@ -140,6 +140,24 @@ def test_our_baseline_is_the_clients_own_running_mean():
     )
 
 
+def test_what_coverage_gave_a_client_instead_of_its_draw_teaches_it_nothing():
+    """The score function is that of the agent's own policy, which drew something else."""
+    agents = Reinforce(Toy())
+    agents.update({c: Trial(1, (0, 1, 0), 0.3) for c in "ab"})
+    before = agents.state()
+    agents.update({"a": Trial(2, (1, 2, 0), 0.9, drawn=False), "b": Trial(2, (1, 2, 0), 0.9)})
+    after = agents.state()
+    assert all(np.array_equal(before[key], after[key]) for key in before if key[0] == "a")
+    assert not np.array_equal(before["b/logits"], after["b/logits"])
+
+
+def test_the_authors_agents_learn_from_whatever_was_run():
+    agents = Reinforce(Toy(), FAITHFUL)
+    agents.update({c: Trial(1, (0, 1, 0), 0.3, drawn=False) for c in "ab"})
+    agents.update({"a": Trial(2, (1, 2, 0), 0.9, drawn=False)})
+    assert logits(agents, "a")[1] > 0
+
+
 def test_the_floor_keeps_every_option_alive_however_good_one_is():
     agents = Reinforce(Toy(), exploration=Exploration(0.1, 0.1))
     for number in range(1, 400):

@@ -248,6 +248,41 @@ def test_a_late_report_is_nobodys_fault_and_of_no_use(gathered):
     assert DEV not in gathered.shelf.ended[1].survivors
 
 
+def test_in_place_of_oracle_17_an_update_of_an_earlier_round_is_stale_and_changes_nothing():
+    """The authors weigh late updates by their age; here rounds are synchronous and none is used.
+
+    A report of round 1 that arrives when round 2 has begun is dropped unread: what round 2 makes
+    of supernet and agents is the same, to the bit, as if it had never come.
+    """
+
+    def ended(arrives: bool) -> Checkpoint:
+        house, of_round_1 = rounds(2), of(DEV, "report")
+        house.gather()
+        house.deliver(held=of_round_1)
+        late = [letter for letter in house.post if of_round_1(letter)]
+        house.post = []
+        house.fire("train-1")
+        house.deliver(held=lambda letter: letter.kind == "report" and letter.header.round == 2)
+        if arrives:
+            assert house.tell(SERVER, Received(late[0].data)) == []
+        house.deliver()
+        assert house.shelf.outcomes() == ["COMPLETE", "COMPLETE"]
+        assert house.drops() == [(1, DEV, "train", "timed_out")]
+        return house.shelf.checkpoints[2]
+
+    without, with_it = ended(arrives=False), ended(arrives=True)
+    assert without.vector.tobytes() == with_it.vector.tobytes()
+    assert without.agents.keys() == with_it.agents.keys()
+    assert all(np.array_equal(without.agents[k], with_it.agents[k]) for k in without.agents)
+
+
+def test_what_coverage_moved_a_member_to_is_told_to_its_agent_as_not_its_draw(gathered):
+    cohort = gathered.cohort
+    survivors, rewards = gathered.names, dict.fromkeys(gathered.names, 0.5)
+    trials = gathered.server._round.trials(survivors, rewards)
+    assert {n for n, trial in trials.items() if not trial.drawn} == set(cohort.coverage.moved)
+
+
 def test_a_report_in_the_next_phase_costs_its_sender_nothing_more(gathered):
     gathered.deliver(held=lambda x: of(DEV, "report")(x) or x.kind == "commit_request")
     gathered.fire("train-1")

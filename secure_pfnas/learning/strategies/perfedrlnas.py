@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from secure_pfnas.agents import coverage
 from secure_pfnas.agents.agent import Agents, likeliest
 from secure_pfnas.agents.coverage import CoverageError
+from secure_pfnas.agents.parties import distance, together
 from secure_pfnas.learning.aggregate import SlotSum, aggregate
 from secure_pfnas.learning.jobs import WHOLE, Phases
 from secure_pfnas.learning.strategies.strategy import StrategyOptions, personal
@@ -70,7 +71,17 @@ class PerFedRLNAS:
     ) -> coverage.Plan:
         """Draw from everybody's policy so that every slot used is covered."""
         policies = {cid: agents.policy(cid) for cid in cohort}
-        return coverage.plan(policies, allowed, layout, need, rng)
+        if not self.options.probing:
+            return coverage.plan(policies, allowed, layout, need, rng)
+        common = together(
+            policies, allowed, layout, need=need, probing=self.options.probing, rng=rng
+        )
+        plan = coverage.plan(common, allowed, layout, need, rng)
+        return replace(
+            plan,
+            policy_distance=distance(policies, plan.assigned),
+            wanted=plan.wanted | coverage.likely(policies, layout),
+        )
 
     def deploy(
         self,

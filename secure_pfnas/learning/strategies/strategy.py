@@ -34,12 +34,15 @@ class StrategyOptions:
             ICLR 2021).
         normalise: What a slot's sum is divided by, where architectures differ.
         architectures: What fixed strategies run, the smallest first; empty for their own choice.
+        probing: The share of a cohort that a search has probe together, see ``agents.parties``; 0
+            for everybody's own draw.
     """
 
     personal_head: bool = True
     personal_norm: bool = False
     normalise: Normalise = Normalise.COVERED
     architectures: tuple[Architecture, ...] = ()
+    probing: float = 0.0
 
 
 class Strategy(Protocol):

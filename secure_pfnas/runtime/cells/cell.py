@@ -33,8 +33,9 @@ import torch
 
 from secure_pfnas.config import Settings
 from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.learning.jobs import TrainingJob, TrainingResult
+from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
 from secure_pfnas.learning.strategies import UNMASKED
+from secure_pfnas.learning.trainer import count_test
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.cells.examine import curve, examine
@@ -111,42 +112,29 @@ class Cell:
         return result
 
 
-def _digest(result: Mapping[str, object]) -> str:
-    return sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
 
+    Attributes:
+        seconds: Spent in training.
+        watching_s: Spent in counting, which no run would do.
+        received: By device and in order, the test accuracy of what it was sent.
+    """
 
-def _opened(data: bytes) -> Result | None:
-    """Return what was sealed; ``None`` for anything that was not."""
-    try:
-        found: object = json.loads(data)
-    except ValueError:
-        return None
-    if not isinstance(found, dict):
-        return None
-    result = cast("Result", found)
-    return result if result.pop(_SEAL, "") == _digest(result) else None
-
-
-def _spoilt(path: Path, what: str) -> UserError:
-    return UserError(
-        f"{path}: {what}",
-        todo=f"remove {path.parent} and continue with --resume: that cell is then run again",
-        code=ExitCode.STORAGE,
-    )
-
-
-class TimedWorkers(Workers):
-    """Passes jobs on, and adds up the seconds they take."""
-
-    def __init__(self, inner: Workers) -> None:
-        self._inner = inner
-        self.seconds = 0.0
+    def __init__(self, inner: Workers, examples: Mapping[str, ClientData]) -> None:
+        self._inner, self._examples = inner, examples
+        self.seconds = self.watching_s = 0.0
+        self.received: dict[str, list[float]] = {}
 
     def submit(self, name: str, work: TrainingJob) -> Future[TrainingResult | None]:
         """Run the job before returning."""
         started = time.perf_counter()
+        right, size = count_test(work, self._examples[name])
+        self.received.setdefault(name, []).append(right / size if size else 0.0)
+        begun = time.perf_counter()
         future = self._inner.submit(name, work)
-        self.seconds += time.perf_counter() - started
+        self.watching_s += begun - started
+        self.seconds += time.perf_counter() - begun
         return future
 
 
@@ -199,11 +187,13 @@ def play(cell: Cell) -> Result:
     federation = Federation.of(cell.settings, unmasked=True)
     if known.get("status") != TRAINED:
         shutil.rmtree(cell.folder, ignore_errors=True)
-        known = _train(cell, federation, TimedWorkers(InlineWorkers(examples)))
+        known = _train(cell, federation, WatchedWorkers(InlineWorkers(examples), examples))
     if known["status"] == FAILED:
         return known
     facts = {name: value for name, value in known.items() if name != "status"}
-    rounds = curve(federation, cell.folder, {n: len(d.y_train) for n, d in examples.items()})
+    sizes = {n: len(d.y_train) for n, d in examples.items()}
+    received = cast("Mapping[str, list[float]]", facts.pop("received", {}))
+    rounds = curve(federation, cell.folder, sizes, received)
     facts |= {
         "data": {"name": dataset.name, "digest": dataset.digest},
         "steps": _total(rounds, "steps"),
@@ -215,7 +205,7 @@ def play(cell: Cell) -> Result:
     return cell.write(COMPLETE, **facts)
 
 
-def _train(cell: Cell, federation: Federation, workers: TimedWorkers) -> Result:
+def _train(cell: Cell, federation: Federation, workers: WatchedWorkers) -> Result:
     started, cpu = time.perf_counter(), time.process_time()
     if federation.strategy.name in UNMASKED:
         up, down = simulate_unmasked(federation, cell.folder, workers)
@@ -230,12 +220,13 @@ def _train(cell: Cell, federation: Federation, workers: TimedWorkers) -> Result:
         return cell.write(FAILED, error=reason)
     return cell.write(
         TRAINED,
-        wall_s=round(wall_s, 3),
+        wall_s=round(wall_s - workers.watching_s, 3),
         train_s=round(workers.seconds, 3),
-        cpu_s=round(cpu_s, 3),
+        cpu_s=round(cpu_s - workers.watching_s, 3),
         bytes_up=up,
         bytes_down=down,
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        received=workers.received,
     )
 
 

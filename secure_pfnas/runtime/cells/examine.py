@@ -8,9 +8,10 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from secure_pfnas.agents.limits import WithinLimits
 from secure_pfnas.agents.reward import MACS_PER_SECOND
@@ -69,8 +70,15 @@ def deployed(
     )
 
 
-def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> list[Row]:
-    """Return each round's local steps, multiply-accumulates and time, and mean test accuracy.
+def curve(
+    federation: Federation,
+    folder: Path,
+    sizes: Mapping[str, int],
+    received: Mapping[str, Sequence[float]],
+) -> list[Row]:
+    """Return each round's local steps, multiply-accumulates and time, and mean test accuracies.
+
+    ``test`` is after the round's training, ``received`` before it: of the model as it was sent.
 
     The time is modelled, not measured: the slowest device's multiply-accumulates over the public
     throughput of its class.
@@ -79,12 +87,15 @@ def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> lis
         federation: The run's terms.
         folder: The run's.
         sizes: Every device's number of training examples.
+        received: Every device's accuracies before training, in the order of its rounds.
     """
     epochs, phases = federation.settings.training.epochs, federation.strategy.phases
     rounds: dict[int, _Spent] = {}
+    arrived: dict[int, list[float]] = {}
     for device in observe.device_folders(folder):
         throughput = MACS_PER_SECOND[federation.device_class(device.name)]
-        for line in observe.metrics(device):
+        lines = observe.metrics(device)
+        for line, before in zip(lines, received[device.name], strict=True):
             number, steps, choices = line["round"], line["steps"], line["architecture"]
             assert isinstance(number, int)
             assert isinstance(steps, int)
@@ -94,9 +105,15 @@ def curve(federation: Federation, folder: Path, sizes: Mapping[str, int]) -> lis
             spent = rounds.setdefault(number, _Spent())
             spent.steps, spent.macs = spent.steps + steps, spent.macs + macs
             spent.device_s = max(spent.device_s, macs / throughput)
+            arrived.setdefault(number, []).append(before)
     accuracy = observe.accuracy(observe.device_folders(folder))
     return [
-        {"round": number, **asdict(rounds[number]), "test": accuracy[number]}
+        {
+            "round": number,
+            **asdict(rounds[number]),
+            "test": accuracy[number],
+            "received": fmean(arrived[number]),
+        }
         for number in sorted(rounds)
     ]
 

@@ -75,9 +75,12 @@ def summary(results: Sequence[Result], target: float = 0.0) -> list[Table]:
                 if other != method
             },
             "at_equal_macs": _at_equal_macs(method, by, methods, seeds),
-            "to_target": _to_target(
-                [by[method, seed] for seed in seeds if (method, seed) in by], target
-            ),
+            **{
+                name: _to_target(
+                    [by[method, seed] for seed in seeds if (method, seed) in by], target, when
+                )
+                for name, when in (("to_target", "test"), ("to_target_received", "received"))
+            },
         }
         for method in methods
     ]
@@ -113,7 +116,8 @@ def _row(method: str, results: Sequence[Result]) -> Table:
         "seeds": [result["seed"] for result in results],
         "as_is": _measures(results, "as_is"),
         "after": _measures(results, "after"),
-        "last_rounds": _spread([_last_rounds(result) for result in results]),
+        "last_rounds": _spread([_last_rounds(result, "test") for result in results]),
+        "last_received": _spread([_last_rounds(result, "received") for result in results]),
         "steps": _mean(results, "steps"),
         "macs": _mean(results, "macs"),
         "parameters": float(
@@ -144,9 +148,9 @@ def _spread(values: Sequence[float]) -> Table:
     return {"mean": float(np.mean(values)), "ci95": interval(values), "seeds": list(values)}
 
 
-def _last_rounds(result: Result) -> float:
+def _last_rounds(result: Result, when: str) -> float:
     rounds = cast("list[Mapping[str, float]]", result["rounds"])
-    return float(np.mean([row["test"] for row in rounds[-_LAST:]]))
+    return float(np.mean([row[when] for row in rounds[-_LAST:]]))
 
 
 def _at_equal_macs(
@@ -175,19 +179,23 @@ def _accuracy_within(result: Result, budget: int) -> float:
     return accuracy
 
 
-def _to_target(results: Sequence[Result], target: float) -> Table | None:
-    """Return what it took to reach the target first; ``None`` where a seed never did."""
+def _to_target(results: Sequence[Result], target: float, when: str) -> Table | None:
+    """Return what it took to reach the target first; ``None`` where a seed never did.
+
+    ``when`` is ``test``, after a round's training, or ``received``: the model as it was sent, which
+    is what all rounds before made of it.
+    """
     if not target:
         return None
     spent: list[Values] = []
     for result in results:
         rounds = cast("list[Mapping[str, float]]", result["rounds"])
-        reached = next((i for i, row in enumerate(rounds) if row["test"] >= target), None)
+        reached = next((i for i, row in enumerate(rounds) if row[when] >= target), None)
         if reached is None:
             return None
-        done = rounds[: reached + 1]
+        done = rounds[: reached + (when == "test")]
         sums = [sum(row[key] for row in done) for key in ("macs", "device_s")]
-        spent.append(np.array([reached + 1, *sums]))
+        spent.append(np.array([len(done), *sums]))
     count, macs, device_s = np.mean(spent, axis=0).tolist()
     return {"accuracy": target, "rounds": count, "macs": macs, "device_s": device_s}
 

@@ -21,7 +21,7 @@ def cell(method, seed, after, *, macs=(10, 10, 10), tests=(0.2, 0.4, 0.6), statu
         for name, value in zip(CLIENTS, after, strict=True)
     }
     rounds = [
-        {"round": i, "steps": 5, "macs": m, "device_s": m / 2, "test": t}
+        {"round": i, "steps": 5, "macs": m, "device_s": m / 2, "test": t, "received": t - 0.2}
         for i, (m, t) in enumerate(zip(macs, tests, strict=True), 1)
     ]
     return {
@@ -95,6 +95,14 @@ def test_the_way_to_a_target_ends_where_it_is_first_reached():
     assert row["to_target"] == pytest.approx(expected)
     assert summary(results, target=0.65)[0]["to_target"] is None, "one seed never reached it"
     assert summary(results)[0]["to_target"] is None
+
+
+def test_a_model_as_it_was_sent_owes_its_accuracy_to_the_rounds_before():
+    results = [cell("a", 1, [0.8] * 20), cell("a", 2, [0.8] * 20, tests=(0.5, 0.7, 0.3))]
+    (row,) = summary(results, target=0.39)
+    expected = {"accuracy": 0.39, "rounds": 1.5, "macs": 15.0, "device_s": 7.5}
+    assert row["to_target_received"] == pytest.approx(expected)
+    assert row["last_received"]["mean"] == pytest.approx((0.2 + 0.3) / 2)
 
 
 def test_the_figure_is_the_same_every_time_and_names_every_method():
