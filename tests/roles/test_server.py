@@ -279,7 +279,7 @@ def test_in_place_of_oracle_17_an_update_of_an_earlier_round_is_stale_and_change
 def test_what_coverage_moved_a_member_to_is_told_to_its_agent_as_not_its_draw(gathered):
     cohort = gathered.cohort
     survivors, rewards = gathered.names, dict.fromkeys(gathered.names, 0.5)
-    trials = gathered.server._round.trials(survivors, rewards)
+    trials = gathered.server.desk.round.trials(survivors, rewards)
     assert {n for n, trial in trials.items() if not trial.drawn} == set(cohort.coverage.moved)
 
 

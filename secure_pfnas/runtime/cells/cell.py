@@ -112,8 +112,32 @@ class Cell:
         return result
 
 
-from secure_pfnas.errors import ExitCode, UserError
-from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult
+def _digest(result: Mapping[str, object]) -> str:
+    return sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
+def _opened(data: bytes) -> Result | None:
+    """Return what was sealed; ``None`` for anything that was not."""
+    try:
+        found: object = json.loads(data)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    result = cast("Result", found)
+    return result if result.pop(_SEAL, "") == _digest(result) else None
+
+
+def _spoilt(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{path}: {what}",
+        todo=f"remove {path.parent} and continue with --resume: that cell is then run again",
+        code=ExitCode.STORAGE,
+    )
+
+
+class WatchedWorkers(Workers):
+    """Passes jobs on, adds up the seconds they take, and counts what arrived before training.
 
     Attributes:
         seconds: Spent in training.
@@ -192,7 +216,7 @@ def play(cell: Cell) -> Result:
         return known
     facts = {name: value for name, value in known.items() if name != "status"}
     sizes = {n: len(d.y_train) for n, d in examples.items()}
-    received = cast("Mapping[str, list[float]]", facts.pop("received", {}))
+    received = cast("Mapping[str, list[float]]", facts["received"])
     rounds = curve(federation, cell.folder, sizes, received)
     facts |= {
         "data": {"name": dataset.name, "digest": dataset.digest},

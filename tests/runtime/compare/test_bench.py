@@ -141,7 +141,7 @@ def test_what_is_complete_is_not_done_again(played, monkeypatch):
 def test_what_is_trained_is_examined_and_not_trained_again(played, monkeypatch):
     monkeypatch.setattr(cell, "simulate", None)
     one, result = played["local"]
-    kept = ("wall_s", "train_s", "cpu_s", "bytes_up", "bytes_down", "peak_mb")
+    kept = ("wall_s", "train_s", "cpu_s", "bytes_up", "bytes_down", "peak_mb", "received")
     one.write("TRAINED", **{name: result[name] for name in kept})
     assert cell.play(one) == result
 
