@@ -28,7 +28,7 @@ from secure_pfnas.agents.make import (
 )
 from secure_pfnas.agents.own import OwnAgent
 from secure_pfnas.agents.reward import RewardWeights, largest, reward
-from secure_pfnas.config import DeviceClass, LatencySettings, Settings
+from secure_pfnas.config import AgentSettings, DeviceClass, LatencySettings, Settings
 from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.learning.aggregate import Normalise
 from secure_pfnas.learning.devices import (
@@ -418,6 +418,10 @@ def _check_scheme(settings: Settings) -> None:
         )
 
 
+def _probes_together(agent: AgentSettings) -> bool:
+    return agent.kind == "critic" and agent.placement == "server" and not agent.faithful
+
+
 def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Strategy:
     training, agent = settings.training, settings.agent
     options = StrategyOptions(
@@ -427,8 +431,9 @@ def _strategy(settings: Settings, space: SearchSpace, *, unmasked: bool) -> Stra
         architectures=tuple(
             tuple(map(int, architecture.split("-"))) for architecture in training.architectures
         ),
-        # A policy gradient learns from its own draws, and controls draw as they say.
-        probing=agent.probing if agent.kind == "critic" and not agent.faithful else 0.0,
+        # A policy gradient learns from its own draws, controls draw as they say, and where devices
+        # choose for themselves there is nobody to probe for.
+        probing=agent.probing if _probes_together(agent) else 0.0,
     )
     strategy = make_strategy(training.strategy, space, options, unmasked=unmasked)
     if settings.privacy.dp_sgd and strategy.phases != WHOLE:

@@ -18,7 +18,7 @@ def test_a_comparison_is_a_table_a_file_and_a_figure(call, tmp_path, small):
     report = json.loads((out / "comparison.json").read_text())
     assert [row["method"] for row in report["methods"]] == ["mine"]
     assert report["failed"] == []
-    assert "mine reached 0.01 after 1.0 rounds" in said.out
+    assert "mine, trained locally, reached 0.01 after 1.0 rounds" in said.out
     assert b"NON-PRIVATE" in (out / "comparison.svg").read_bytes()
     again = call(*words, "--resume", "--json")
     assert json.loads(again.out) == report
