@@ -27,13 +27,20 @@ class CellsProgress(Audience):
     Args:
         cells: All of them.
         workers: How many run at a time.
+        after: Called with all results so far whenever a cell is over.
         clock: Seconds, rising.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], workers: int, clock: Callable[[], float] = time.monotonic
+        self,
+        cells: Sequence[Cell],
+        workers: int,
+        *,
+        after: Callable[[Sequence[Result]], object] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.results: list[Result] = []
+        self._after = after
         self._cells, self._workers, self._clock = cells, workers, clock
         self._kept = 0
         self._running: dict[tuple[object, object], float] = {}
@@ -64,6 +71,7 @@ class CellsProgress(Audience):
         """Say what became of a cell."""
         self._running.pop((result["label"], result["seed"]), None)
         self.results.append(result)
+        self._after(self.results)
         if kept:
             self._kept += 1
             return

@@ -36,6 +36,7 @@ VERBS = MappingProxyType(
         "run": "run a federation: simulated, or over a broker",
         "compare": "compare methods on the same data, budget and seeds",
         "sweep": "run settings × seeds from one file, resumable",
+        "report": "make a page of a run, a sweep or a comparison",
         "server": "run the aggregator of a deployed federation",
         "client": "run devices of a deployed federation",
         "broker": "start a broker",

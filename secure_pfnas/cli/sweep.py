@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from secure_pfnas.cli.options import AsJson, Overrides, Resume
 from secure_pfnas.cli.output import answer, errors
 from secure_pfnas.cli.show_sweep import show_sweep, spending_line
 from secure_pfnas.errors import ExitCode
+from secure_pfnas.runtime.cells.cell import Result
 from secure_pfnas.runtime.cells.pool import LEAST_MB, LocalProcesses, run_cells
 from secure_pfnas.runtime.sweep.points import plan_sweep
 from secure_pfnas.runtime.sweep.report import write_report
@@ -48,9 +50,13 @@ def sweep(
     plan = plan_sweep(path, overrides or (), out)
     budget = foreseen(plan.cells)
     errors().print(spending_line(budget), markup=False)
-    with CellsProgress(plan.cells, workers) as progress:
+
+    def write(results: Sequence[Result]) -> dict[str, Any]:
+        return write_report(out, plan, results, budget)
+
+    with CellsProgress(plan.cells, workers, after=write) as progress:
         run_cells(plan.cells, out, engine, resume=resume, audience=progress)
-    report = write_report(out, plan, progress.results, budget)
+    report = write(progress.results)
     answer(report, lambda console: show_sweep(console, report), as_json=as_json)
     if report["failed"]:
         return ExitCode.ABORTED

@@ -145,6 +145,36 @@ def traffic(folder: Path) -> dict[str, tuple[int, int]]:
     return {direction: (count, size) for direction, count, size in rows}
 
 
+def traffic_by_round(folder: Path) -> dict[int, dict[str, int]]:
+    """Return bytes by round and direction; what came before the first round counts to it."""
+    path = folder / "run.sqlite"
+    if not path.exists():
+        return {}
+    with closing(_open(path)) as database:
+        rows = database.execute(
+            "SELECT ifnull((SELECT max(round) FROM rounds WHERE started_ms <= at_ms), "
+            "(SELECT min(round) FROM rounds)) AS number, direction, sum(size) "
+            "FROM messages GROUP BY number, direction ORDER BY number"
+        ).fetchall()
+    by_round: dict[int, dict[str, int]] = {}
+    for number, direction, size in rows:
+        if number is not None:
+            by_round.setdefault(number, {"up": 0, "down": 0})[direction] = size
+    return by_round
+
+
+def rewards(folder: Path) -> list[tuple[int, str, int]]:
+    """Return ``(round, device, noised count of right answers)``, in order."""
+    path = folder / "run.sqlite"
+    if not path.exists():
+        return []
+    with closing(_open(path)) as database:
+        return database.execute(
+            "SELECT round, name, value FROM releases WHERE mechanism = 'reward' "
+            "ORDER BY round, name"
+        ).fetchall()
+
+
 def metrics(folder: Path) -> list[Metric]:
     """Read a device's own metrics, oldest first; empty where it has none."""
     path = folder / "metrics.jsonl"
@@ -203,6 +233,18 @@ def spent(device: Path) -> SpentSeen | None:
         return None
     train, validation, delta = cast("tuple[int | None, int | None, str]", row)
     return SpentSeen(_plain(train), _plain(validation), float(delta))
+
+
+def burnt(device: Path) -> dict[int, tuple[float | None, float | None]]:
+    """Return ``(train ε, validation ε)`` after each round, by a device's ledger; a display."""
+    path = device / "ledger.sqlite"
+    if not path.exists():
+        return {}
+    with closing(_open(path)) as database:
+        rows = database.execute(
+            "SELECT round, train_epsilon_micro, validation_epsilon_micro FROM entry ORDER BY number"
+        ).fetchall()
+    return {number: (_plain(train), _plain(validation)) for number, train, validation in rows}
 
 
 def _plain(micro: int | None) -> float | None:

@@ -76,12 +76,9 @@ class Cell:
                 of other settings.
         """
         path = self.folder / _FILE
-        with storage_faults(path):
-            if not path.exists():
-                return None
-            found = _opened(path.read_bytes())
-        if found is None:
-            raise _spoilt(path, "is not as it was written")
+        if not path.exists():
+            return None
+        found = read_result(path)
         if found["config_digest"] != self.settings.digest:
             if found["status"] == FAILED:
                 return None
@@ -110,6 +107,19 @@ class Cell:
             self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (json.dumps(sealed, indent=1) + "\n").encode())
         return result
+
+
+def read_result(path: Path) -> Result:
+    """Read what a cell wrote.
+
+    Raises:
+        UserError: STORAGE, where it is not as it was written.
+    """
+    with storage_faults(path):
+        found = _opened(path.read_bytes())
+    if found is None:
+        raise _spoilt(path, "is not as it was written")
+    return found
 
 
 def _digest(result: Mapping[str, object]) -> str:

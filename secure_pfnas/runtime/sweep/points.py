@@ -23,7 +23,7 @@ from secure_pfnas.config import Settings, load_settings
 from secure_pfnas.errors import UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.cells.cell import Cell
-from secure_pfnas.runtime.datasets import load
+from secure_pfnas.runtime.datasets import Dataset, load
 from secure_pfnas.runtime.sweep.file import (
     Check,
     SweepFile,
@@ -109,6 +109,7 @@ class _Checked:
         self._labels: dict[str, str] = {}
         self._folders: dict[str, str] = {}
         self._dealt: set[str] = set()
+        self._datasets: dict[str, Dataset] = {}
 
     def cell(self, point: Point, seed: int) -> Cell:
         """Return one cell.
@@ -118,7 +119,7 @@ class _Checked:
         """
         settings = self._settings(point, seed)
         try:
-            dataset = load(settings.data.source)
+            dataset = self._dataset(settings.data.source)
             settings = resolved(settings, dataset)
             if seed == self._sweep.seeds[0]:
                 Federation.of(settings, unmasked=True)
@@ -132,6 +133,11 @@ class _Checked:
             raise wrong(f"{self._path}: {other!r} and {point.label!r} come to the same settings")
         self._labels[settings.digest] = point.label
         return Cell(point.label, seed, settings, self._out / "cells" / self._folder(point, seed))
+
+    def _dataset(self, source: str) -> Dataset:
+        if source not in self._datasets:
+            self._datasets[source] = load(source)
+        return self._datasets[source]
 
     def _folder(self, point: Point, seed: int) -> str:
         name = re.sub(r"[^A-Za-z0-9_.+=-]+", "-", point.label.replace("∞", "inf")).strip("-.")

@@ -1,7 +1,7 @@
 """A sweep's files: ``sweep.json`` and ``sweep.csv``.
 
 Rules of this file:
-    * Both are made anew from the cells, however often a sweep is continued.
+    * Both are made anew from the cells whenever one is over, however often a sweep is continued.
     * The CSV is what a sweep found and nothing of the machine it ran on: the same sweep gives the
       same file, bit for bit.
 """
