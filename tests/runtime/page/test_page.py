@@ -270,7 +270,7 @@ def test_chromium_says_nothing_asks_for_nothing_and_a_phone_need_not_scroll(page
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 def test_chromium_would_see_a_request_a_complaint_and_too_much_width(pages, tmp_path):
     """The test above looks at the right place: planted faults are found, and not let through."""
-    fault = '<img src="figures/bytes.svg" width="900"><script>alert(1)</script>'
+    fault = '<p style="width:900px">wide</p><img src="figures/bytes.svg"><script>alert(1)</script>'
     planted = tmp_path / "index.html"
     planted.write_text(pages["run"].read_text().replace("<main", f"{fault}<main"))
     width, _, complaints = _seen(planted, tmp_path)
