@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from secure_pfnas.config import load_settings
 from secure_pfnas.errors import Complete
 from secure_pfnas.roles.federation import Federation
+from secure_pfnas.runtime.cells.examine import examine
 from secure_pfnas.runtime.datasets import load
 from secure_pfnas.runtime.device_store import read_metrics
 from secure_pfnas.runtime.faults import ScriptedFaults, parse_moments
@@ -78,6 +79,9 @@ def test_devices_that_choose_for_themselves_do_so_alike_too(tmp_path):
     for run in (one, other):
         deployed = run_summary(run, dataset=None, transport=SIMULATED, wall_s=0)["deployed"]
         assert deployed.keys() == set(device_names(10))
+    name = max(deployed, key=lambda cid: sum(deployed[cid]))
+    (examined,) = examine(federation, one, {name: deal(settings, dataset)[name]}).values()
+    assert examined["architecture"] == deployed[name]
 
 
 @pytest.mark.broker

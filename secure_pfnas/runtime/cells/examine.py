@@ -26,7 +26,7 @@ from secure_pfnas.roles.federation import Federation, seeded
 from secure_pfnas.roles.records import Checkpoint
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.checkpoints import Checkpoints
-from secure_pfnas.runtime.device_store import DeviceStore
+from secure_pfnas.runtime.device_store import DeviceStore, read_deployed
 
 Row = dict[str, object]
 
@@ -46,11 +46,19 @@ def examine(
         folder / "checkpoints", federation.layout.digest, federation.layout.length
     ).latest(rounds)
     assert stored is not None, "a complete run has a checkpoint"
-    architectures = deployed(federation, stored, tuple(sorted(examples)))
+    names = tuple(sorted(examples))
+    own = _own(folder, names) if not federation.rewards_leave else {}
+    architectures = own or deployed(federation, stored, names)
     return {
         name: _row(federation, _job(federation, folder, stored, name, architecture), examples[name])
         for name, architecture in architectures.items()
     }
+
+
+def _own(folder: Path, names: tuple[str, ...]) -> Mapping[str, Architecture]:
+    """Return what each device chose for itself, by its own folder."""
+    chosen = {name: read_deployed(folder / "devices" / name) for name in names}
+    return {name: choice for name, choice in chosen.items() if choice is not None}
 
 
 def deployed(
@@ -132,7 +140,8 @@ def _job(
 ) -> TrainingJob:
     settings, layout = federation.settings.federation, federation.layout
     with DeviceStore(folder / "devices" / name) as store:
-        personal = store.memory().personal
+        memory = store.memory()
+    personal = memory.personal if federation.rewards_leave else memory.found.personal
     weights = gather(layout, stored.vector, layout.shared(architecture))
     randomness = seeded(settings.seed, f"{name} after the last round")
     job = federation.job(settings.rounds, architecture, weights, personal, randomness)
