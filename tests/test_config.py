@@ -84,6 +84,7 @@ def test_settings_are_frozen():
         ("secagg.minimum_contributors=4", "must be at least 5"),
         ("secagg.minimum_survivors=21", "secagg needs at least 21"),
         ("devices.micro.share=1.5", "devices.micro.share"),
+        ("deadlines.report_s=120", "reports would come after deadlines.training_s = 120"),
         ("devices.mainframe.share=0.5", "devices.mainframe: unknown key"),
         ("rounds=3", "expected section.key=value"),
         ("federation.rounds", "expected section.key=value"),

@@ -71,6 +71,12 @@ class DeadlineSettings(Section):
 
     enrol_s: Positive = 60.0
     training_s: Positive = 120.0
+    report_s: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="a device's report leaves so long after its task and no earlier; 0 = at once",
+    )
     commit_s: Positive = 20.0
     reveal_s: Positive = 20.0
     mask: bool = Field(

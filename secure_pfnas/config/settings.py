@@ -72,6 +72,16 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _reports_leave_before_the_deadline(self) -> Settings:
+        deadlines = self.deadlines
+        if deadlines.report_s >= deadlines.training_s:
+            raise ValueError(
+                f"deadlines.report_s is {deadlines.report_s:g}; reports would come after "
+                f"deadlines.training_s = {deadlines.training_s:g}"
+            )
+        return self
+
     @property
     def rewards_leave(self) -> bool:
         """Whether devices report (noised) rewards: not where they choose for themselves."""

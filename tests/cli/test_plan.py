@@ -206,6 +206,7 @@ def test_who_chooses_on_the_device_is_told_what_it_costs(capsys, small):
     placement = data["placement"]
     assert placement["device_bytes_down"] > placement["as_server_bytes_down"]
     assert placement["trainings"] == 2
+    assert any("deadlines.report_s" in one["todo"] for one in data["findings"])
     assert main(["plan", *small, *words, "--set", "agent.placement=client"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "no reward leaves a device" in shown

@@ -28,7 +28,7 @@ from secure_pfnas.runtime.simulate import Simulation
 from secure_pfnas.runtime.witness import CuriousEndpoint
 from secure_pfnas.wire import identity
 from tests.simulation import village
-from tests.simulation.village import StubWorkers, Village, federation, settings
+from tests.simulation.village import TABLES, StubWorkers, Village, federation, settings
 
 CLIENT = {"agent": {"placement": "client"}}
 SEEDED = {**CLIENT, "privacy": {"seeded_noise": True}, "federation": {"rounds": 3}}
@@ -53,10 +53,15 @@ class Revealing(StubWorkers):
 
 
 class Clockwork(Simulation):
-    """Trains as long as an architecture takes."""
+    """Trains as long as an architecture takes; a device may have one core for all it does."""
+
+    one_core = False
 
     def compute(self, process, job, work):
-        self._training_ms = 300 + 100 * sum(work.architecture)
+        busy = self.__dict__.setdefault("_busy", {})
+        starts = max(self.now_ms, busy.get(process.name, 0)) if self.one_core else self.now_ms
+        busy[process.name] = starts + 300 + 100 * sum(work.architecture)
+        self._training_ms = busy[process.name] - self.now_ms
         super().compute(process, job, work)
 
 
@@ -98,8 +103,9 @@ def world(monkeypatch, architecture, **sections):
     return outside, inside, story
 
 
-def worlds(monkeypatch):
-    one, other = (world(monkeypatch, architecture) for architecture in ((0, 0), (2, 2)))
+def worlds(monkeypatch, **sections):
+    chosen = ((0, 0), (2, 2))
+    one, other = (world(monkeypatch, architecture, **sections) for architecture in chosen)
     own = [[job for _, job in story.workers.jobs] for *_, story in (one, other)]
     assert {job.architecture for job in own[0]} != {job.architecture for job in own[1]}
     return one, other
@@ -170,6 +176,22 @@ def test_a_device_that_reports_after_its_trial_is_seen(monkeypatch):
     monkeypatch.setattr(Client, "handle", late)
     one, other = worlds(monkeypatch)
     assert not alike(one[0], other[0])
+
+
+@pytest.mark.usefixtures("repeatable")
+@pytest.mark.parametrize("report_s", [0.0, 2.0])
+def test_a_trial_on_the_only_core_shows_in_the_next_report_unless_reports_keep_a_time(
+    monkeypatch, report_s
+):
+    monkeypatch.setattr(Clockwork, "one_core", True)
+    deadlines = {**TABLES["deadlines"], "report_s": report_s}
+    one, other = worlds(monkeypatch, deadlines=deadlines)
+    assert alike(one[0], other[0]) == (report_s > 0)
+    assert (one[1] == other[1]) or not report_s
+    if report_s:
+        sent = {now for now, _, _, kind, _ in one[0] if kind == "report"}
+        tasks = {now for now, _, _, kind, _ in one[0] if kind == "task"}
+        assert sent == {now + 2020 for now in tasks}  # the latency, and the time to keep
 
 
 @pytest.mark.usefixtures("repeatable")

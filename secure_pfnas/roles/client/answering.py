@@ -14,7 +14,7 @@ from dataclasses import replace
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.learning.jobs import TrainingResult
 from secure_pfnas.roles.client.kit import JoinedRound, Kit
-from secure_pfnas.roles.events import Effect
+from secure_pfnas.roles.events import Effect, SetTimer
 from secure_pfnas.roles.messages import Done, Refusal, Report
 from secure_pfnas.roles.records import (
     HeadSeen,
@@ -67,9 +67,25 @@ def _report(
         *_kept(kit, current, result),
         LedgerAppended(update),
         *rewarded,
-        kit.answer("report", report, current, now_ms),
-        *_trial(kit, current),
+        *_in_time(kit, current, report, now_ms),
     ]
+
+
+def _in_time(kit: Kit, current: JoinedRound, report: Report, now_ms: int) -> list[Effect]:
+    """Send the report, and then search; or hold it, so that its time says nothing of either."""
+    if now_ms >= current.due_ms:
+        return [kit.answer("report", report, current, now_ms), *_trial(kit, current)]
+    kit.held = report
+    return [SetTimer(current.job, current.due_ms)]
+
+
+def due(kit: Kit, timer: str, now_ms: int) -> list[Effect]:
+    """Send the report that was held until now, unless its round is over."""
+    current, report = kit.round, kit.held
+    if current is None or report is None or current.job != timer:
+        return []
+    kit.held = None
+    return _in_time(kit, current, report, now_ms)
 
 
 def _rewarded(kit: Kit, number: int, result: TrainingResult) -> tuple[list[Effect], int | None]:

@@ -37,7 +37,7 @@ def roster_of(kit: Kit, task: Task) -> Roster:
     return roster
 
 
-def take_task(kit: Kit, task: Task) -> list[Effect]:
+def take_task(kit: Kit, task: Task, now_ms: int) -> list[Effect]:
     """Join the task's round and start to train; a repeated task changes nothing.
 
     Raises:
@@ -51,7 +51,7 @@ def take_task(kit: Kit, task: Task) -> list[Effect]:
     weights = _checked_weights(kit, roster, own, task)
     kit.keyring.discard(own.prekey.sequence)
     kit.last_round = roster.round
-    kit.round = None
+    kit.round = kit.held = None
     kit.ledger, entries = reserve(kit.federation, kit.ledger, roster.round)
     kit.round = JoinedRound(
         roster.round,
@@ -60,6 +60,7 @@ def take_task(kit: Kit, task: Task) -> list[Effect]:
         roster.server_seal_public,
         roster.clip_micro / MICRO,
         state,
+        due_ms=now_ms + int(1000 * kit.federation.settings.deadlines.report_s),
         supernet=weights if kit.search else None,
     )
     shared = subnet(kit.federation, weights, task.architecture) if kit.search else weights

@@ -20,7 +20,7 @@ from secure_pfnas.roles.client.searching import Found, OwnSearch
 from secure_pfnas.roles.events import Effect, Send, SetTimer
 from secure_pfnas.roles.federation import Federation, Randomness
 from secure_pfnas.roles.keyring import Keyring
-from secure_pfnas.roles.messages import Hello
+from secure_pfnas.roles.messages import Hello, Report
 from secure_pfnas.secagg.client import ClientRound
 from secure_pfnas.secagg.masks import Lanes
 from secure_pfnas.wire.codec import Message
@@ -53,7 +53,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRound:
-    """The round the device is in; ``supernet`` is for its own search, where it has one."""
+    """The round the device is in.
+
+    Its report leaves at ``due_ms`` or later; ``supernet`` is for the device's own search, if any.
+    """
 
     number: int
     rid: bytes
@@ -61,12 +64,13 @@ class JoinedRound:
     server_seal_public: bytes
     norm: float
     state: ClientRound
+    due_ms: int = 0
     supernet: NDArray[np.float32] | None = None
     reported: bool = False
 
     @property
     def job(self) -> str:
-        """The name of its training."""
+        """The name of its training, and of the timer that its report waits for."""
         return f"round-{self.number}"
 
 
@@ -86,6 +90,7 @@ class Kit:
         personal: Its own slots, packed.
         search: Its own search, where it chooses for itself.
         round: The one it is in.
+        held: The round's report, until its time has come.
         leaving: Whether the server has taken leave.
     """
 
@@ -100,6 +105,7 @@ class Kit:
     personal: NDArray[np.float32] | None
     search: OwnSearch | None = None
     round: JoinedRound | None = None
+    held: Report | None = None
     leaving: bool = False
 
     @property

@@ -7,10 +7,11 @@ Rules of this file:
       waits for its report.
 
     message or event   guard                          effects                      then
-    Started, timer     --                             Send hello, SetTimer         as before
+    Started, greeting  --                             Send hello, SetTimer         as before
     task               later round, terms, budget     Record..., Compute           training
     Computed           this job, finite               Record..., Send report,      answered
                                                       (Compute a trial)
+    timer of a round   its report is held             Send report, (Compute)       answered
     Computed           its own trial's job            Record..., (Compute)         as before
     commit_request     the one survivor set           Record, Send signature       answered
     reveal_request     enough signatures              Send reveal                  answered
@@ -21,7 +22,7 @@ Rules of this file:
 from __future__ import annotations
 
 from secure_pfnas.errors import Complete, DropReason, Rejected
-from secure_pfnas.roles.client.answering import commit, computed, conclude, reveal
+from secure_pfnas.roles.client.answering import commit, computed, conclude, due, reveal
 from secure_pfnas.roles.client.joining import roster_of, take_task
 from secure_pfnas.roles.client.kit import Kit, Memory
 from secure_pfnas.roles.client.searching import OwnSearch, is_own
@@ -40,7 +41,7 @@ from secure_pfnas.roles.messages import FROM_SERVER, Done, Farewell, Refusal, Ta
 from secure_pfnas.roles.records import TaskRefused
 from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import CommitRequest, RevealRequest, rid
-from secure_pfnas.wire.envelope import Endpoint, Opened
+from secure_pfnas.wire.envelope import GREETING, Endpoint, Opened
 from secure_pfnas.wire.identity import PartyRole
 
 
@@ -89,6 +90,8 @@ class Client:
     def handle(self, event: Event, now_ms: int) -> list[Effect]:
         """Return what follows from one event."""
         match event:
+            case TimerFired(name) if name != GREETING:
+                return due(self.kit, name, now_ms)
             case Started() | TimerFired():
                 return self.kit.greet(now_ms)
             case Received(data):
@@ -118,7 +121,7 @@ def _obey(kit: Kit, opened: Opened, now_ms: int) -> list[Effect]:
         raise Rejected(DropReason.WRONG_ROLE, kind, peer=opened.sender.name)
     match FROM_SERVER[kind].decode(opened.body):
         case Task() as task:
-            return take_task(kit, task)
+            return take_task(kit, task, now_ms)
         case CommitRequest() as request:
             return commit(kit, request, now_ms)
         case RevealRequest() as request:

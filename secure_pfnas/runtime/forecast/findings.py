@@ -7,6 +7,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
@@ -14,7 +15,7 @@ from math import comb
 from secure_pfnas.agents.occupancy import doors, shared
 from secure_pfnas.roles.cohort import need, smallest
 from secure_pfnas.roles.messages import Report, Task
-from secure_pfnas.runtime.forecast.devices import seconds_of
+from secure_pfnas.runtime.forecast.devices import class_costs, seconds_of
 from secure_pfnas.runtime.forecast.outlook import Outlook
 from secure_pfnas.secagg.parameters import committee_size, threshold
 
@@ -77,6 +78,7 @@ def _warnings(outlook: Outlook) -> Iterator[Finding]:
     yield from _small_cohort(outlook)
     yield from _closed(outlook)
     yield from _slow(outlook)
+    yield from _telling_times(outlook)
     chance = abort_probability(outlook)
     if _OFTEN < chance <= 1 - _OFTEN:
         yield _dropouts(outlook, chance, refused=False)
@@ -163,6 +165,20 @@ def out_of_reach(outlook: Outlook) -> float:
         total += layout.slots[slot].size
         closed += layout.slots[slot].size if sum(able) < need(federation) else 0
     return closed / total if total else 0.0
+
+
+def _telling_times(outlook: Outlook) -> Iterator[Finding]:
+    federation = outlook.federation
+    if federation.rewards_leave:
+        return
+    costs = class_costs(federation, outlook.rounds)
+    longest = math.ceil(max(one.most_seconds for one in costs))
+    if federation.settings.deadlines.report_s < longest:
+        yield Finding(
+            "how long a device's own trial takes can show in the time of its next report: both "
+            f"trainings take up to {longest} s (public figures)",
+            f"set deadlines.report_s to {longest} or more, and deadlines.training_s above it",
+        )
 
 
 def _slow(outlook: Outlook) -> Iterator[Finding]:
