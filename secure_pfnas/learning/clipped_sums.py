@@ -16,7 +16,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -26,76 +25,80 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from secure_pfnas.learning.example_gradients import LayerShare, share
+from secure_pfnas.learning.layer_share import LayerShare, share
+from secure_pfnas.learning.scratch import Scratch
 
 _TINY = 1e-6
 _AT_ONCE = 128  # examples: bounds memory, never the result's meaning
 
 
-def clipped_sums(module: nn.Module, x: Tensor, y: Tensor, clip: float) -> list[Tensor]:
-    """Return Σ over examples of their clipped cross-entropy gradients.
+class ClippedSums:
+    """Makes sums of clipped cross-entropy gradients of one module.
 
     Args:
         module: Maps (n, …) to logits, each example by itself; every parameter is trained.
-        x: Examples, (n, …); n may be 0.
-        y: Labels, int64, (n,).
         clip: Bound on one example's joint gradient norm, > 0.
 
-    Returns:
-        One tensor a parameter, in the order and of the shape of ``module.parameters()``.
-
     Raises:
-        ValueError: A parameter is outside what can be clipped.
+        ValueError: A parameter is not trained, or is two layers'.
     """
-    check(module)
-    total = [torch.zeros_like(parameter) for parameter in module.parameters()]
-    for start in range(0, len(y), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        for sums, more in zip(total, _sums(module, x[part], y[part], clip), strict=True):
-            sums += more
-    return total
 
+    def __init__(self, module: nn.Module, clip: float) -> None:
+        self._module, self._clip, self._scratch = module, clip, Scratch()
+        own = [(layer, list(layer.parameters(recurse=False))) for layer in module.modules()]
+        self._layers = [layer for layer, held in own if held]
+        self.parameters = [parameter for _, held in own for parameter in held]
+        if not all(parameter.requires_grad for parameter in self.parameters):
+            raise ValueError("DP-SGD covers every parameter; one of them is not trained")
+        if len(set(self.parameters)) < len(self.parameters):
+            raise ValueError("two layers share a parameter: DP-SGD refuses it")
 
-def check(module: nn.Module) -> None:
-    """Refuse a module with a parameter of two layers.
+    def __call__(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Return Σ over examples of their clipped gradients, in the order of ``parameters``.
 
-    Raises:
-        ValueError: There is one.
-    """
-    held = Counter(p for layer in module.modules() for p in layer.parameters(recurse=False))
-    if any(count > 1 for count in held.values()):
-        raise ValueError("two layers share a parameter: DP-SGD refuses it")
+        Args:
+            x: Examples, (n, …); n may be 0.
+            y: Labels, int64, (n,).
 
+        Raises:
+            ValueError: A parameter is outside what can be clipped.
+        """
+        if not len(y):
+            return [torch.zeros_like(parameter) for parameter in self.parameters]
+        total = self._sums(x[:_AT_ONCE], y[:_AT_ONCE])
+        if len(y) > _AT_ONCE:
+            rest = self(x[_AT_ONCE:], y[_AT_ONCE:])
+            total = [sums + more for sums, more in zip(total, rest, strict=True)]
+        return total
 
-def _sums(module: nn.Module, x: Tensor, y: Tensor, clip: float) -> list[Tensor]:
-    shares = _shares(module, x, y)
-    with torch.no_grad():
+    def _sums(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        shares = self._shares(x, y)
         norms = torch.stack([share.squares for share in shares]).sum(0).sqrt()
         finite = torch.isfinite(norms)
         if not finite.all():
-            rest = x[finite], y[finite]
-            zeros = [torch.zeros_like(parameter) for parameter in module.parameters()]
-            return _sums(module, *rest, clip) if len(rest[1]) else zeros
-        factors = (clip / (norms + _TINY)).clamp(max=1.0)
-        sums = {p: total for one in shares for p, total in one.weighted(factors).items()}
-    return [sums[parameter] for parameter in module.parameters()]
+            return self(x[finite], y[finite])
+        factors = (self._clip / (norms + _TINY)).clamp(max=1.0)
+        with torch.no_grad():
+            sums = {p: total for one in shares for p, total in one.weighted(factors).items()}
+        return [sums[parameter] for parameter in self.parameters]
 
+    def _shares(self, x: Tensor, y: Tensor) -> list[LayerShare]:
+        """Go forward and backward once; return every layer's part of the gradients."""
+        tape = _Tape(len(y))
+        with tape.on(self._layers), self._no_parameter_gradients():
+            F.cross_entropy(self._module(x), y, reduction="sum").backward()
+        with torch.no_grad():
+            return [share(layer, *tape.uses(layer), self._scratch) for layer in self._layers]
 
-def _shares(module: nn.Module, x: Tensor, y: Tensor) -> list[LayerShare]:
-    """Go forward and backward once; return every layer's part of the gradients."""
-    layers = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
-    tape = _Tape(len(y))
-    parameters = list(module.parameters())
-    with tape.on(layers):
+    @contextmanager
+    def _no_parameter_gradients(self) -> Generator[None]:
         try:
-            for parameter in parameters:
-                parameter.requires_grad_(requires_grad=False)
-            F.cross_entropy(module(x), y, reduction="sum").backward()
+            for parameter in self.parameters:
+                parameter.requires_grad = False
+            yield
         finally:
-            for parameter in parameters:
-                parameter.requires_grad_(requires_grad=True)
-    with torch.no_grad():
-        return [share(layer, *tape.uses(layer)) for layer in layers]
+            for parameter in self.parameters:
+                parameter.requires_grad = True
 
 
 class _Tape:
@@ -127,7 +130,7 @@ class _Tape:
         backprops = [self._backprops.get((layer, use)) for use in range(len(inputs))]
         reached = [gradient for gradient in backprops if gradient is not None]
         if not inputs or len(reached) != len(inputs):
-            raise ValueError(f"a {type(layer).__name__} took no part: DP-SGD covers every parameter")
+            raise ValueError(f"a {type(layer).__name__} took no part: DP-SGD covers everything")
         return inputs, reached
 
     def _note(self, layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:

@@ -14,13 +14,15 @@ Reference:
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
-from secure_pfnas.learning.clipped_sums import clipped_sums
+from secure_pfnas.learning.clipped_sums import ClippedSums
 from secure_pfnas.learning.dp_settings import DPSettings
 from secure_pfnas.privacy.mechanisms.gaussian import gaussian_noise, poisson_batch
 from secure_pfnas.wire.randomness import RandomBytes
@@ -47,29 +49,33 @@ def train_privately(
     """
     if any(isinstance(layer, _BatchNorm) for layer in module.modules()):
         raise ValueError("batch normalisation has no per-sample gradient: DP-SGD refuses it")
-    parameters = list(module.parameters())
-    if not all(parameter.requires_grad for parameter in parameters):
-        raise ValueError("DP-SGD covers every parameter; one of them is not trained")
+    clipped_sums = ClippedSums(module, settings.clip_norm)
     module.train()
-    images = torch.from_numpy(x)
+    images = torch.tensor(x)
     if images.ndim == 4:  # the order in which convolutions' patches are cheapest to lay out
         images = images.to(memory_format=torch.channels_last)
-    labels = torch.from_numpy(y)
+    labels = torch.tensor(y)
     for _ in range(settings.steps):
         batch = torch.from_numpy(poisson_batch(len(y), settings.sample_rate, random))
-        sums = clipped_sums(module, images[batch], labels[batch], settings.clip_norm)
-        _noise(sums, settings, random)
-        for parameter, noised in zip(parameters, sums, strict=True):
+        sums = clipped_sums(images[batch], labels[batch])
+        for parameter, noised in zip(
+            clipped_sums.parameters, _noised(sums, settings, random), strict=True
+        ):
             parameter.grad = noised
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def _noise(sums: list[Tensor], settings: DPSettings, random: RandomBytes) -> None:
-    """Add N(0, (σ·clip)²) to every coordinate, then divide by the expected, public batch size."""
+def _noised(sums: list[Tensor], settings: DPSettings, random: RandomBytes) -> list[Tensor]:
+    """Add N(0, (σ·clip)²) to every coordinate, then divide by the expected, public batch size.
+
+    The results are in plain memory order, which fused optimisers take for granted.
+    """
     sigma = settings.noise_multiplier * settings.clip_norm
     sizes = [total.numel() for total in sums]
-    noise = torch.from_numpy(gaussian_noise(sum(sizes), sigma, random)).split(sizes)
-    for total, part in zip(sums, noise, strict=True):
-        total += part.view(total.shape)
-        total /= settings.sample_rate * settings.nominal_size
+    noise = torch.from_numpy(gaussian_noise(sum(sizes), sigma, random))
+    parts = cast("tuple[Tensor, ...]", noise.split(sizes))
+    for total, part in zip(sums, parts, strict=True):
+        part.view(total.shape).add_(total)
+    noise /= settings.sample_rate * settings.nominal_size
+    return [part.view(s.shape) for part, s in zip(parts, sums, strict=True)]

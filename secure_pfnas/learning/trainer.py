@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from secure_pfnas.learning.dp_sgd import train_privately
 from secure_pfnas.learning.evaluate import correct
 from secure_pfnas.learning.fitting import fit, optimizer_of
 from secure_pfnas.learning.jobs import ClientData, TrainingJob, TrainingResult, Vector
@@ -113,7 +114,7 @@ def _start(job: TrainingJob, layout: SlotLayout) -> Vector:
 
 
 def _arranged(module: nn.Module, job: TrainingJob) -> nn.Module:
-    """Lay convolutions out channels last, which trains faster; Opacus wants them the plain way."""
+    """Lay convolutions out channels last, which trains faster; DP-SGD keeps weights plain."""
     if job.dp is None:
         for parameter in module.parameters():
             if parameter.ndim == 4:
@@ -126,9 +127,6 @@ def _fit(module: nn.Module, job: TrainingJob, data: ClientData, entropy: RandomB
     if job.dp is None:
         order = np.random.Generator(np.random.PCG64(job.seed))
         return fit(module, job, data, job.phases, head=_head(job), order=order)
-    # Imported here alone: Opacus takes longer to import than many a client to train.
-    from secure_pfnas.learning.dp_sgd import train_privately  # noqa: PLC0415
-
     random = _stream(job.noise_seed) if job.noise_seed is not None else entropy
     optimizer = optimizer_of(list(module.parameters()), job)
     train_privately(

@@ -97,7 +97,7 @@ class Conv:
 class Depthwise:
     """A square convolution of each channel by itself; without bias, padded like ``Conv``.
 
-    Under Opacus its per-example gradients cost far more than a plain convolution's: see
+    Under DP-SGD it costs far more than a plain convolution's: see
     docs/spaces.md.
     """
 

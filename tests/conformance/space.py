@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import secure_pfnas.learning.dp_sgd  # noqa: F401  # mends Opacus' convolutions
+from secure_pfnas.learning.clipped_sums import ClippedSums
 from secure_pfnas.nas.cost import cost
 from secure_pfnas.nas.slots import ALIGNMENT, SlotLayout
 from secure_pfnas.nas.space import Architecture, SearchSpace
@@ -289,21 +287,27 @@ class SpaceConformance:
 
     # --- differential privacy ----------------------------------------------------------------
 
-    @pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # of an embedding's indices
-    def test_per_example_gradients_are_exact(self, space, layout, vector, archs):
-        x = images(space, 3)
-        labels = torch.arange(3) % space.classes
+    @pytest.mark.parametrize("examples", [3, 1, 0])
+    @pytest.mark.parametrize("share", [0.5, 1e6])
+    def test_clipped_sums_are_those_of_one_backward_pass_an_example(
+        self, space, layout, vector, archs, examples, share
+    ):
+        """Clipped to half of the mean norm, and not at all."""
+        x = images(space, 3)[:examples]
+        labels = (torch.arange(3) % space.classes)[:examples]
         for arch in archs[: self.graded]:
             module = extract(layout, vector, arch)
-            assert ModuleValidator.is_valid(module)
-            naive = [self.gradient(module, x[i : i + 1], labels[i : i + 1]) for i in range(3)]
-            private = GradSampleModule(extract(layout, vector, arch), loss_reduction="sum")
-            x.requires_grad_()  # torch warns of backward hooks without it
-            F.cross_entropy(private(x), labels, reduction="sum").backward()
-            for name, parameter in private._module.named_parameters():
-                sample = parameter.grad_sample
-                expected = torch.stack([gradient[name] for gradient in naive])
-                torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-4, msg=name)
+            naive = [self.gradient(module, x[[i]], labels[[i]]) for i in range(examples)]
+            norms = [
+                torch.cat([g.flatten() for g in one.values()]).double().norm() for one in naive
+            ]
+            clip = share * float(sum(norms)) / examples if examples else share
+            sums = ClippedSums(extract(layout, vector, arch), clip)(x, labels)
+            factors = [min(1.0, clip / (float(norm) + 1e-6)) for norm in norms]
+            for (name, parameter), total in zip(module.named_parameters(), sums, strict=True):
+                parts = [f * one[name] for f, one in zip(factors, naive, strict=True)]
+                expected = sum(parts, torch.zeros_like(parameter))
+                torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-4, msg=name)
 
     @staticmethod
     def gradient(module: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
