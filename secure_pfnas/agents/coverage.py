@@ -141,12 +141,11 @@ def _settled(
     cohort: Cohort, at: Occupancy, wanted: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[Occupancy, int]:
     """Return who ends up where, and how many were free to be moved for that."""
-    hosts = Hosts(cohort, at, rng)
     if 2 * at.need <= len(cohort.cids):
-        hosts.fill(wanted)
-        if hosts.clear():
-            restore(cohort, at, wanted, rng)
-            return at, len(hosts.asked)
+        found = _hosted(cohort, at, wanted, rng)
+        if found is not None:
+            restore(cohort, found[0], wanted, rng)
+            return found
     elif not at.unsound.any():
         return at, 0
     # Hosts would be most of so small a cohort, and all of them run the one architecture that has
@@ -154,6 +153,23 @@ def _settled(
     at = Occupancy(at.layout, grouped(cohort, at.need, rng), at.need)
     restore(cohort, at, wanted, rng)
     return at, len(cohort.cids)
+
+
+def _hosted(
+    cohort: Cohort, at: Occupancy, wanted: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Occupancy, int] | None:
+    """Open what is wanted by hosts, as far as caps allow; None where slots stay unsound."""
+    best: tuple[Occupancy, int] | None = None
+    most = -1
+    for way in (Hosts.fill, Hosts.pack):
+        tried = Occupancy(at.layout, cohort.drawn, at.need)
+        hosts = Hosts(cohort, tried, rng)
+        way(hosts, wanted)
+        if hosts.clear() and (opened := int((wanted & (tried.counts >= at.need)).sum())) > most:
+            best, most = (tried, len(hosts.asked)), opened
+        if most == np.count_nonzero(wanted):
+            break
+    return best
 
 
 def _out_of_reach(

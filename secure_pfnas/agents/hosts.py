@@ -11,14 +11,16 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secure_pfnas.agents.occupancy import Cohort, Occupancy, doors, members_of
+from secure_pfnas.agents.occupancy import Cohort, Occupancy, doors, members_of, shared
 from secure_pfnas.nas.space import Architecture
+
+_ASKED_AGAIN = 4  # by then caps have settled who can host
 
 
 class Hosts:
@@ -38,12 +40,34 @@ class Hosts:
     def fill(self, wanted: NDArray[np.bool_]) -> None:
         """Bring wanted slots, and those in use, to ``need`` members as far as that can be."""
         while self._short(wanted, self._at.counts).any():
-            architecture = self._taking_in(wanted)
-            party = self._party(architecture)
-            if len(party) < self._at.need or architecture == self._least:
+            if not self._host(self._taking_in(wanted)):
                 return
-            self._at.move(party, [architecture] * len(party))
-            self.asked += party
+
+    def pack(self, wanted: NDArray[np.bool_]) -> None:
+        """Do the same by parties alone: what draws hold is lost anyway once most are asked.
+
+        Small slots come first, so that few large ones are what is left out where not all fit.
+        """
+        layout, hosted = self._at.layout, np.zeros_like(self._at.counts)
+        sizes = np.array(
+            [layout.slots[slot].size for slot in shared(layout).tolist()], dtype=np.int64
+        )
+        while (short := wanted & (hosted < self._at.need)).any():
+            slots: NDArray[np.intp] = np.flatnonzero(short)
+            if not self._host(
+                self._fitting(slots[np.argsort(sizes[slots], kind="stable")].tolist())
+            ):
+                return
+            hosted = self._at.inside[self.asked].sum(axis=0, dtype=np.int64)
+
+    def _host(self, architecture: Architecture) -> bool:
+        """Send the next party there; tell whether that was possible, and of use."""
+        party = self._party(architecture)
+        if len(party) < self._at.need or architecture == self._least:
+            return False
+        self._at.move(party, [architecture] * len(party))
+        self.asked += party
+        return True
 
     def clear(self) -> bool:
         """Let members leave slots that stayed short; tell whether all slots are sound."""
@@ -72,16 +96,27 @@ class Hosts:
 
     def _taking_in(self, wanted: NDArray[np.bool_]) -> Architecture:
         """Return an architecture with what would be short once a party has left for it."""
-        leaving = self._at.inside[self._party(self._least)].sum(axis=0, dtype=np.int64)
-        short = np.flatnonzero(self._short(wanted, self._at.counts - leaving)).tolist()
-        popular = sorted(short, key=lambda slot: -self._at.counts[slot])
+        taking_in, party = self._least, self._party(self._least)
+        for _ in range(_ASKED_AGAIN):
+            leaving = self._at.inside[party].sum(axis=0, dtype=np.int64)
+            short = np.flatnonzero(self._short(wanted, self._at.counts - leaving)).tolist()
+            popular = sorted(short, key=lambda slot: -self._at.counts[slot])
+            larger = taking_in
+            for slot in popular:
+                larger = self._doors[slot].enter(larger)
+            able = self._party(larger)
+            if len(able) < self._at.need:
+                return self._fitting(popular) if taking_in == self._least else taking_in
+            if able == party:
+                return larger
+            # Others than expected can run it, and leave other slots for it.
+            taking_in, party = larger, able
+        return taking_in
+
+    def _fitting(self, slots: Iterable[int]) -> Architecture:
+        """Return an architecture with as many of these as a party can run, the first first."""
         taking_in = self._least
-        for slot in popular:
-            taking_in = self._doors[slot].enter(taking_in)
-        if len(self._party(taking_in)) == self._at.need:
-            return taking_in
-        taking_in = self._least
-        for slot in popular:
+        for slot in slots:
             larger = self._doors[slot].enter(taking_in)
             if larger != taking_in and len(self._party(larger)) == self._at.need:
                 taking_in = larger

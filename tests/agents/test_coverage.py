@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from secure_pfnas.agents import coverage
 from secure_pfnas.agents.agent import uniform
 from secure_pfnas.agents.coverage import CoverageError, plan
-from secure_pfnas.agents.limits import Caps
+from secure_pfnas.agents.limits import Caps, masked, options
 from secure_pfnas.agents.occupancy import doors, members_of
 from secure_pfnas.agents.reward import largest
 from secure_pfnas.agents.wishes import masses
@@ -189,7 +191,8 @@ def test_a_cohort_too_small_for_hosts_agrees_on_somebody_s_draw(space, layout):
 
 def test_without_hosts_what_is_wanted_stays_closed(space, layout, monkeypatch):
     policies = population(space, "peaked", 20, 0)
-    monkeypatch.setattr(coverage.Hosts, "fill", lambda self, wanted: None)
+    for way in ("fill", "pack"):
+        monkeypatch.setattr(coverage.Hosts, way, lambda self, wanted: None)
     planned = plan(policies, anything, layout, NEED, np.random.default_rng(0))
     assert len(planned.wanted & planned.opened) < 0.8 * len(planned.wanted)
     assert is_sound(layout, planned, NEED)
@@ -312,6 +315,12 @@ def capped(space, cids, shares):
     return lambda cid, architecture: caps[cid].allowed(space, architecture)
 
 
+def within(space, policies, runs):
+    return {
+        cid: masked(policy, options(space, partial(runs, cid))) for cid, policy in policies.items()
+    }
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_small_devices_stay_small_while_large_ones_open_what_is_wanted(space, layout, kind):
     policies = population(space, kind, 32, 0)
@@ -320,6 +329,92 @@ def test_small_devices_stay_small_while_large_ones_open_what_is_wanted(space, la
     assert len(planned.wanted & planned.opened) >= 0.95 * len(planned.wanted)
     assert all(runs(cid, architecture) for cid, architecture in planned.items())
     assert is_sound(layout, planned, NEED)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("members", [20, 32, 64, 100])
+def test_with_half_of_the_devices_at_a_fifth_what_is_wanted_opens(space, layout, members, kind):
+    """A capped device's policy is masked by its caps: it cannot want what it cannot run."""
+    for seed in range(4):
+        policies = population(space, kind, members, seed)
+        runs = capped(space, policies, (0.2, 1.0))
+        planned = plan(
+            within(space, policies, runs), runs, layout, NEED, np.random.default_rng(seed)
+        )
+        assert planned.wanted <= planned.opened
+        assert all(runs(cid, architecture) for cid, architecture in planned.items())
+        assert is_sound(layout, planned, NEED)
+
+
+def test_hosts_are_reckoned_with_as_those_who_can_run_what_they_take_in(monkeypatch):
+    """Where only half can host, other members leave than the next in turn, and from other slots."""
+    monkeypatch.setattr(coverage.Hosts, "pack", lambda self, wanted: None)  # the second chance
+    space = SPACES["compact_vit"]((1, 8, 8), 10)
+    layout = SlotLayout.derive(space, space.head)
+    for seed in range(8):
+        policies = population(space, "camps", 20, seed)
+        runs = capped(space, policies, (0.2, 1.0))
+        planned = plan(
+            within(space, policies, runs), runs, layout, NEED, np.random.default_rng(seed)
+        )
+        assert planned.wanted <= planned.opened
+
+
+def test_parties_that_count_on_no_draw_open_more_where_all_are_small(space, layout, monkeypatch):
+    def opened():
+        plans = []
+        for seed in range(4):
+            policies = population(space, "peaked", 20, seed)
+            runs = capped(space, policies, (0.2,))
+            plans.append(plan(policies, runs, layout, NEED, np.random.default_rng(seed)))
+        return [len(planned.wanted & planned.opened) for planned in plans]
+
+    both = opened()
+    monkeypatch.setattr(coverage.Hosts, "pack", lambda self, wanted: None)
+    alone = opened()
+    assert all(a <= b for a, b in zip(alone, both, strict=True))
+    assert sum(alone) < sum(both)
+
+
+def most_that_can_open(space, layout, fits, members, wanted):
+    """Bound the wanted slots that equal members can open, NEED in each, over all plans there are.
+
+    A plan is a number of members for every architecture. With members and slots let to be
+    fractions the most is a linear program; architectures that a larger one replaces add nothing.
+    """
+    everything = product(*(range(len(decision.options)) for decision in space.decisions))
+    fitting = {one for one in everything if fits(one)}
+    maximal = [
+        one
+        for one in fitting
+        if not any((*one[:i], o + 1, *one[i + 1 :]) in fitting for i, o in enumerate(one))
+    ]
+    inside = np.unique(layout.membership(maximal)[:, wanted], axis=0).astype(float)
+    columns, slots = inside.shape
+    found = linprog(
+        np.r_[np.zeros(columns), -np.ones(slots)],
+        A_ub=np.c_[-inside.T, NEED * np.eye(slots)],
+        b_ub=np.zeros(slots),
+        A_eq=np.r_[np.ones(columns), np.zeros(slots)][None],
+        b_eq=[members],
+        bounds=[(0, None)] * columns + [(0, 1)] * slots,
+    )
+    assert found.success
+    return -found.fun
+
+
+def test_with_all_devices_at_a_fifth_no_plan_opens_what_twenty_want():
+    """n·c copies of the weights are less than NEED: whoever plans, a part stays closed."""
+    kind = SPACES["compact_cnn"]
+    space = kind((1, 8, 8), 10)
+    layout = SlotLayout.derive(space, space.head)
+    policies = population(space, "peaked", 20, 0)
+    runs = capped(space, policies, (0.2,))
+    planned = plan(policies, runs, layout, NEED, np.random.default_rng(0))
+    wanted = sorted(planned.wanted)
+    most = most_that_can_open(space, layout, partial(runs, "dev-000"), 20, wanted)
+    assert most < 0.95 * len(wanted)
+    assert 0.9 * most <= len(planned.wanted & planned.opened) <= most + 1e-6
 
 
 def test_where_nobody_can_run_the_largest_several_parties_open_what_is_wanted(space, layout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from time import perf_counter, process_time
+from typing import Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -23,7 +24,12 @@ from tests.benchmarks.interleave import serve
 
 COLLUSION = 5
 VALUES = np.random.default_rng(1).normal(0, 0.013, PARAMETERS).astype(np.float32)
-QUANTIZER = Quantizer(bound=1.0, bits=20, summands=128)
+BITS = {32: 20, 24: 16}
+"""Bits of a value, by those of the ring: 128 of them can be summed in either."""
+QUANTIZERS = {
+    ring: Quantizer(bound=1.0, bits=bits, summands=128, ring_bits=ring)
+    for ring, bits in BITS.items()
+}
 PACKING = Packing(SIZES, SIZES)
 
 
@@ -38,7 +44,11 @@ def member(cid: str, prekey: Prekey, slots: tuple[int, ...]) -> Member:
 
 
 @cache
-def joined(neighbours: int, sizes: tuple[tuple[int, int], ...] = tuple(SIZES.items())) -> Joined:
+def joined(
+    neighbours: int,
+    sizes: tuple[tuple[int, int], ...] = tuple(SIZES.items()),
+    ring_bits: Literal[24, 32] = 32,
+) -> Joined:
     """A client in the middle of a roster in which it masks with everybody."""
     slots = tuple(dict(sizes))
     names = tuple(f"dev-{number:03d}" for number in range(neighbours + 1))
@@ -49,7 +59,8 @@ def joined(neighbours: int, sizes: tuple[tuple[int, int], ...] = tuple(SIZES.ite
         round=1,
         layout_digest="ab" * 32,
         suite=Suite.AES_256_CTR,
-        bits=20,
+        bits=BITS[ring_bits],
+        ring_bits=ring_bits,
         clip_micro=1,
         minimum_survivors=20,
         minimum_contributors=COLLUSION + 2,
@@ -72,15 +83,15 @@ def joined(neighbours: int, sizes: tuple[tuple[int, int], ...] = tuple(SIZES.ite
     return Joined(Seat(roster, bytes(32), cid, graph, {}, members), dict(sizes), keys[cid])
 
 
-def upload(neighbours: int, threads: int) -> tuple[float, float]:
+def upload(neighbours: int, threads: int, ring_bits: Literal[24, 32] = 32) -> tuple[float, float]:
     """Return wall and processor seconds of sharing the secrets and masking the vector."""
-    client = joined(neighbours)
+    client, quantizer = joined(neighbours, ring_bits=ring_bits), QUANTIZERS[ring_bits]
     begin, begin_cpu = perf_counter(), process_time()
-    codes = QUANTIZER.encode(VALUES, os.urandom)
+    codes = quantizer.encode(VALUES, os.urandom)
     values = {slot: codes[slice(*PACKING.run(slot))] for slot in SIZES}
     _, message = client.upload(values, os.urandom, lanes(threads))
     elapsed = perf_counter() - begin, process_time() - begin_cpu
-    assert sum(len(slot.values) for slot in message.slots) == 4 * PARAMETERS
+    assert sum(len(slot.values) for slot in message.slots) == ring_bits // 8 * PARAMETERS
     assert len(message.pair_commitments) == neighbours
     return elapsed
 

@@ -2,8 +2,9 @@
 
 For each point: one client's whole upload (key agreement, shares, sealing, masks, digest), and the
 server's work on a round in which a tenth dropped (adding up every upload, expanding and taking off
-every mask that the survivor set opens). Graphs are those of real rosters: complete up to 64
-members, sparse above. Processor time of one thread; seeds are random bytes.
+every mask that the survivor set opens). One upload is in memory at a time. Graphs are those of
+real rosters: complete up to 64 members, sparse above. Processor time of one thread; seeds are
+random bytes.
 
     python -m tests.benchmarks.scaling        writes docs/scaling.svg, prints the table
 """
@@ -20,6 +21,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
+from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.secagg.client import Joined
 from secure_pfnas.secagg.graph import Graph
 from secure_pfnas.secagg.masks import Packing
@@ -34,7 +36,6 @@ from tests.benchmarks.interleave import ROOT
 MILLION = 1_000_000
 COHORTS = (10, 30, 100, 300, 1000)
 SIZES = (MILLION // 10, 3 * MILLION // 10, MILLION, 3 * MILLION, 10 * MILLION)
-COHORT, SIZE = 100, MILLION // 10
 SLOTS, COLLUSION, RUNS = 13, 3, 3
 Point = tuple[int, int, int, float, float]
 """Clients, parameters, neighbours of a client, seconds of a client, seconds of the server."""
@@ -83,7 +84,7 @@ def point(clients: int, parameters: int) -> Point:
 
 def _client(joined: Joined, sizes: dict[int, int]) -> float:
     values = {slot: np.full(size, 7, np.uint32) for slot, size in sizes.items()}
-    return least(lambda: joined.upload(values, os.urandom))
+    return least(lambda: joined.upload(values, os.urandom, lanes(1)))
 
 
 def _server(graph: Graph, names: tuple[str, ...], sizes: dict[int, int]) -> float:
@@ -102,46 +103,59 @@ def _server(graph: Graph, names: tuple[str, ...], sizes: dict[int, int]) -> floa
     begin = process_time()
     for _ in alive:
         add_packed(total, upload, 32)
-    subtract_masks(total, openings, secrets, packing, Suite.AES_256_CTR)
+    subtract_masks(total, openings, secrets, packing, Suite.AES_256_CTR, lanes=lanes(1))
     return process_time() - begin
 
 
-def slope(xs: list[float], ys: list[float]) -> float:
-    """Return the exponent of the power law through the points: 1 is linear."""
-    return float(np.polyfit(np.log(xs), np.log(ys), 1)[0])
+def slopes(points: list[Point], column: int) -> tuple[float, float]:
+    """Return the exponents of the power laws through the points, client and server: 1 is linear."""
+    xs = np.log([point[column] for point in points])
+    client, server = (
+        float(np.polyfit(xs, np.log([point[row] for point in points]), 1)[0]) for row in (3, 4)
+    )
+    assert math.isfinite(client)
+    assert math.isfinite(server)
+    return client, server
 
 
-def plot(by_size: list[Point], by_cohort: list[Point], path: Path) -> None:
+def plot(grid: list[Point], path: Path) -> None:
+    """Draw the server's cost over clients and over parameters, a line each, and a client's."""
     mpl.rcParams.update({"svg.hashsalt": "scaling", "svg.fonttype": "none", "font.size": 10})
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, points, column, label in (
-        (axes[0], by_size, 1, f"parameters ({COHORT} clients)"),
-        (axes[1], by_cohort, 0, f"clients ({SIZE / 1e6:g} M parameters)"),
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained", sharey=True)
+    for axis, column, other, row, title in (
+        (axes[0], 0, 1, 4, "server, over clients"),
+        (axes[1], 1, 0, 4, "server, over parameters"),
+        (axes[2], 1, 0, 3, "one client, over parameters"),
     ):
-        xs = [point[column] for point in points]
-        for row, name, mark in ((3, "one client", "o-"), (4, "server, a tenth dropped", "s-")):
-            axis.loglog(xs, [point[row] for point in points], mark, label=name)
-        first = points[0]
-        axis.loglog(xs, [first[4] * x / xs[0] for x in xs], ":", color="grey", label="linear")
-        axis.set(xlabel=label, ylabel="processor seconds")
+        for fixed in sorted({point[other] for point in grid}):
+            line = [point for point in grid if point[other] == fixed]
+            label = f"{fixed / MILLION:g} M" if other == 1 else f"{fixed:,} clients"
+            axis.loglog([p[column] for p in line], [p[row] for p in line], "o-", label=label)
+        ends = sorted({point[column] for point in grid})
+        least_s = min(point[row] for point in grid)
+        axis.loglog(ends, [least_s * x / ends[0] for x in ends], ":", color="grey", label="linear")
+        axis.set(title=title, xlabel="clients" if column == 0 else "parameters")
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set(ylabel="processor seconds")
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
-    by_size = [point(COHORT, size) for size in SIZES]
-    by_cohort = [point(clients, SIZE) for clients in COHORTS]
-    plot(by_size, by_cohort, ROOT / "docs" / "scaling.svg")
+    grid: list[Point] = []
     print("| clients | parameters | neighbours | one client, ms | server, s |")
     print("|---|---|---|---|---|")
-    for clients, size, k, client_s, server_s in [*by_size, *by_cohort]:
-        print(f"| {clients:,} | {size / 1e6:g} M | {k} | {1e3 * client_s:.1f} | {server_s:.3f} |")
-    for what, points, column in (("parameters", by_size, 1), ("clients", by_cohort, 0)):
-        xs = [float(p[column]) for p in points]
-        exponents = [slope(xs, [p[row] for p in points]) for row in (3, 4)]
-        assert all(map(math.isfinite, exponents))
-        print(f"exponent in {what}: client {exponents[0]:.2f}, server {exponents[1]:.2f}")
+    for clients in COHORTS:
+        for size in SIZES:
+            grid.append(point(clients, size))
+            _, _, k, client_s, server_s = grid[-1]
+            row = f"| {clients:,} | {size / MILLION:g} M | {k} | {1e3 * client_s:.1f} |"
+            print(f"{row} {server_s:.3f} |", flush=True)
+    plot(grid, ROOT / "docs" / "scaling.svg")
+    for what, column, fixed in (("parameters", 1, COHORTS), ("clients", 0, SIZES)):
+        for one in fixed:
+            client, server = slopes([p for p in grid if p[1 - column] == one], column)
+            print(f"exponent in {what} at {one:,}: client {client:.2f}, server {server:.2f}")
 
 
 if __name__ == "__main__":

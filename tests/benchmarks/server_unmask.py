@@ -2,8 +2,9 @@
 Flower 1.42, when 0, 10 or 30 of them have dropped after sharing their keys.
 
 Timed on both sides, from the answers of the clients, decoded, to the unmasked sum: collecting
-shares, recovering every secret, expanding and taking off every mask. Both mask along a circulant
-graph of 32 neighbours, so that both expand the same number of pair masks.
+shares, recovering every secret, expanding and taking off every mask. Each side masks along the
+graph that it draws for 100 clients: ours with 26 neighbours (Bell et al.'s bound), Flower's
+with the 32 that its ``num_shares`` = 33 means.
 
 Ours (``server_unmask_ours``): ``Revealing.close``. A committee of 31, of whom as many answered as
 must (c = 5, t = 19); 13 slots, each with a self-mask; shares checked against commitments.

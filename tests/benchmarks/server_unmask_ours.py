@@ -23,31 +23,15 @@ from secure_pfnas.secagg.server import Revealing
 from secure_pfnas.secagg.table import Table
 from secure_pfnas.secagg.unmask import Unmasked, subtract_masks
 from tests.benchmarks.client_upload import SIZES
+from tests.benchmarks.client_upload_ours import key, member
 from tests.benchmarks.interleave import serve
-from tests.benchmarks.server_unmask import CLIENTS, NEIGHBOURS
+from tests.benchmarks.server_unmask import CLIENTS
 
 COLLUSION, COMMITTEE = 5, 31
 RID = bytes(32)
 NAMES = tuple(f"dev-{number:03d}" for number in range(CLIENTS))
 SLOTS = tuple(SIZES)
 PACKING = Packing(SIZES, SLOTS)
-
-
-def around(number: int) -> list[str]:
-    steps = (step for step in range(-NEIGHBOURS // 2, NEIGHBOURS // 2 + 1) if step)
-    return sorted(NAMES[(number + step) % CLIENTS] for step in steps)
-
-
-def graph() -> Graph:
-    """Every member trains every slot; masks along the same circulant in each."""
-    return Graph(
-        groups=dict.fromkeys(SLOTS, NAMES),
-        offered=dict.fromkeys(NAMES, SLOTS),
-        partners={cid: dict.fromkeys(around(number), SLOTS) for number, cid in enumerate(NAMES)},
-        rings={},
-        minimum=COLLUSION + 2,
-        collusion=COLLUSION,
-    )
 
 
 def is_dead(number: int, dropped: int) -> bool:
@@ -64,7 +48,9 @@ class Case:
     expected: np.ndarray
 
 
+@cache
 def roster() -> Roster:
+    """What a server proposes for 100 members of every slot."""
     return Roster(
         federation="fed",
         round=1,
@@ -76,7 +62,7 @@ def roster() -> Roster:
         minimum_contributors=COLLUSION + 2,
         collusion=COLLUSION,
         threshold=threshold(COMMITTEE, COLLUSION),
-        members=(),
+        members=tuple(member(cid, key(), SLOTS) for cid in NAMES),
         committee=NAMES[:COMMITTEE],
         server_seal_public=b"",
     )
@@ -105,7 +91,8 @@ def upload(member: Graph, cid: str, secrets: list[bytes]) -> Upload:
 
 @cache
 def case(dropped: int) -> Case:
-    drawn, terms = graph(), roster()
+    terms = roster()
+    drawn = Graph.of(terms)  # the product's own: sparse above 64 members
     table = Table(terms, RID, drawn, {}, SIZES, PACKING)
     seeds = {
         frozenset((cid, peer)): os.urandom(32) for cid in NAMES for peer in drawn.partners[cid]
@@ -164,6 +151,7 @@ def unmask(dropped: int, threads: int) -> dict[str, float]:
     given, used = case(dropped), lanes(threads)
     result, whole = timed(lambda: given.state.close(used))
     assert isinstance(result, Unmasked)
+    assert result.opened == SLOTS
     for slot, part in result.sums.items():
         assert np.array_equal(part.total, given.expected[slice(*PACKING.run(slot))])
     total = given.state.total.copy()
