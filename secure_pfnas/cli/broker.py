@@ -14,6 +14,7 @@ from secure_pfnas.errors import ExitCode
 from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.embedded import serve
 from secure_pfnas.runtime.broker.mosquitto import MosquittoBroker, supervise
+from secure_pfnas.runtime.desk.keeper import BROKER_ASKS_S, Keeper, Kept
 from secure_pfnas.runtime.enrolment import BROKER, credentials_in, federation_of
 from secure_pfnas.runtime.logs import log_to
 
@@ -50,8 +51,13 @@ def start(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Listen until SIGINT or SIGTERM; SIGHUP reads the revocation list again."""
+    """Listen until SIGINT or SIGTERM.
+
+    Who is revoked is hung up on within seconds: the broker follows its files, and where it was
+    enrolled at a desk, asks that. SIGHUP makes it look at once.
+    """
     credentials = credentials_in(certs)(name)
+    kept = Kept(credentials, credentials.signer(), BROKER_ASKS_S)
 
     def ready(address: BrokerAddress) -> None:
         url = f"mqtts://{address.host}:{address.port}"
@@ -60,7 +66,7 @@ def start(
         sys.stdout.flush()
 
     if engine is Engine.EMBEDDED:
-        with log_to(None, "broker"):
+        with log_to(None, "broker"), Keeper([kept]):
             serve(credentials, host, port, on_ready=ready)
         return ExitCode.OK
     mosquitto = MosquittoBroker(
@@ -71,5 +77,6 @@ def start(
         port=port,
         observers=observers or ("observer",),
     )
-    supervise(mosquitto, on_ready=ready)
+    with log_to(None, "broker"), Keeper([kept]):
+        supervise(mosquitto, on_ready=ready)
     return ExitCode.OK

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from secure_pfnas.cli.options import DEFAULT_CERTS, AsJson, Certs
 from secure_pfnas.cli.output import answer
-from secure_pfnas.runtime.pki import CertificateAuthority
+from secure_pfnas.errors import ExitCode, UserError
+from secure_pfnas.runtime.credentials import load_certificate
+from secure_pfnas.runtime.desk import applicant
+from secure_pfnas.runtime.desk.messages import DEFAULT_PORT, DeskAddress
+from secure_pfnas.runtime.desk.service import Desk, new_code, run
+from secure_pfnas.runtime.desk.tokens import JoinCode
+from secure_pfnas.runtime.logs import log_to
+from secure_pfnas.runtime.pki import CertificateAuthority, CredentialFiles
 from secure_pfnas.wire.identity import PartyRole
+
+DeskUrl = Annotated[
+    str, typer.Option("--desk", metavar="URL", help="tls://HOST:PORT of the enrolment desk.")
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
 def _certs() -> None:
-    """Make a private CA, issue, list and revoke certificates."""
+    """Make a private CA; issue, enrol, renew, list and revoke certificates."""
 
 
 @app.command(epilog="Example: secure-pfnas certs init --certs certs --federation fed")
@@ -126,6 +137,107 @@ def roll_over(certs: Certs = DEFAULT_CERTS, *, as_json: AsJson = False) -> None:
         {"folder": str(certs), "not_after": until},
         lambda console: console.print(
             f"new issuing CA in {certs}, valid until {until}; the old one is still believed"
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example: secure-pfnas certs token dev-007 --certs certs --hours 24")
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whom it is for.")],
+    certs: Certs = DEFAULT_CERTS,
+    *,
+    role: Annotated[PartyRole, typer.Option("--role", help="What it may be.")] = PartyRole.DEVICE,
+    hours: Annotated[float, typer.Option("--hours", min=0.01, max=720, help="Lifetime.")] = 24.0,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--host", help="A broker's host name; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a join code: with it a party enrols once, with a key of its own making."""
+    authority = CertificateAuthority.open(certs)
+    code = new_code(
+        authority, name, role, now=_now(), lifetime=timedelta(hours=hours), hosts=hosts or ()
+    )
+    answer(
+        {"name": name, "role": role.value, "code": str(code), "hours": hours},
+        lambda console: console.print(str(code), soft_wrap=True),
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example: secure-pfnas certs serve --certs certs --host 0.0.0.0 --port 8884")
+def serve(
+    certs: Certs = DEFAULT_CERTS,
+    *,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    name: Annotated[str, typer.Option("--name", help="The desk's certificate.")] = "desk",
+    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Of what it issues.")] = 90,
+    as_json: AsJson = False,
+) -> int:
+    """Run the enrolment desk until SIGINT or SIGTERM; it needs neither broker nor server."""
+    CertificateAuthority.open(certs)
+
+    def ready(address: DeskAddress) -> None:
+        data = {"url": address.url, "host": address.host, "port": address.port}
+        answer(data, lambda console: console.print(f"enrolling on {address.url}"), as_json=as_json)
+
+    desk = Desk(certs, _now, days=days)
+    with log_to(None, "desk"):
+        run(desk, CredentialFiles.in_folder(certs / name), host, port, on_ready=ready)
+    return ExitCode.OK
+
+
+@app.command(epilog="Example: secure-pfnas certs enrol CODE --desk tls://desk.example:8884")
+def enrol(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="What `certs token` printed.")],
+    *,
+    desk: DeskUrl,
+    certs: Certs = DEFAULT_CERTS,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key on this machine and have the desk certify it; run again it changes nothing."""
+    files = applicant.enrol(JoinCode.parse(code), DeskAddress.parse(desk), certs)
+    _say_credentials(files, new=True, as_json=as_json)
+
+
+@app.command(epilog="Example: secure-pfnas certs renew dev-007 --certs certs")
+def renew(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose certificate.")],
+    *,
+    desk: Annotated[
+        str | None, typer.Option("--desk", metavar="URL", help="Else where it was enrolled.")
+    ] = None,
+    certs: Certs = DEFAULT_CERTS,
+    early: Annotated[
+        bool, typer.Option("--early", help="Before two thirds of its life are over.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch CAs, revocation lists and, when it is due, the next certificate for the same key."""
+    files = CredentialFiles.in_folder(certs / name)
+    address = DeskAddress.parse(desk) if desk else applicant.desk_of(files)
+    if address is None:
+        raise UserError(
+            f"{files.certificate.parent} does not say which desk it came from",
+            todo="name it: --desk tls://HOST:PORT",
+            code=ExitCode.USAGE,
+        )
+    new = applicant.renew(files, address, early=early)
+    _say_credentials(files, new=new, as_json=as_json)
+
+
+def _say_credentials(files: CredentialFiles, *, new: bool, as_json: bool) -> None:
+    signer = files.check(_now())
+    until = load_certificate(files.certificate).not_valid_after_utc.isoformat()
+    data = {"name": signer.name, "role": signer.role.value, "folder": str(files.key.parent)}
+    answer(
+        data | {"not_after": until, "new": new},
+        lambda console: console.print(
+            f"{signer.name}, {signer.role.value}: certificate in {files.key.parent} until {until}"
         ),
         as_json=as_json,
     )

@@ -89,6 +89,7 @@ class Registry:
         for key in offered.values():
             verify_prekey(opened.sender, key)
         self._devices[name] = device
+        device.certificate = opened.certificate  # it may have been renewed
         device.prekeys = offered
         device.greeted = True
         return device

@@ -3,8 +3,8 @@
 Rules of this file:
     * P-256 throughout. A root, kept offline, signs issuing CAs; an issuing CA signs every leaf
       directly, and no leaf may sign another.
-    * The role is the SAN URI ``fl:<role>``. Only a broker's certificate carries host names and may
-      serve TLS; all others may only be clients, so that no device can pose as the broker.
+    * The role is the SAN URI ``fl:<role>``. Only a broker's and the desk's certificates carry host
+      names and may serve TLS; all others may only be clients, so that no device can pose as either.
     * Only making and reading: no files, no clock. The hour is an argument.
 """
 
@@ -25,6 +25,7 @@ from secure_pfnas.wire.identity import NAME_PATTERN, PartyRole
 
 ROLE_PREFIX = "fl:"
 CLOCK_SKEW = timedelta(minutes=5)
+SERVING = (PartyRole.BROKER, PartyRole.DESK)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -47,10 +48,15 @@ def check_name(name: str, what: str) -> None:
 
 
 def key_use(role: PartyRole) -> x509.ObjectIdentifier:
-    """Return the one extended key usage that a role has."""
-    if role is PartyRole.BROKER:
+    """Return the extended key usage that a role must have."""
+    if role in SERVING:
         return ExtendedKeyUsageOID.SERVER_AUTH
     return ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+def _uses(role: PartyRole) -> list[x509.ObjectIdentifier]:
+    """Return all that a role's key is for: who serves TLS is a client, too, of the desk."""
+    return list(dict.fromkeys([key_use(role), ExtendedKeyUsageOID.CLIENT_AUTH]))
 
 
 def make_ca(
@@ -101,18 +107,18 @@ def make_leaf(
     days: int,
     hosts: Sequence[str] = (),
 ) -> x509.Certificate:
-    """Sign a party's certificate; ``hosts`` are written into a broker's only."""
+    """Sign a party's certificate; ``hosts`` are written for roles that serve TLS only."""
     check_name(name, role.value)
     subject = _distinguished(name, organisation(ca))
     alternative: list[x509.GeneralName] = [x509.UniformResourceIdentifier(ROLE_PREFIX + role.value)]
-    if role is PartyRole.BROKER:
+    if role in SERVING:
         alternative += [_host(host) for host in hosts]
     builder = _builder(public_key, subject, ca.subject, now=now, days=days)
     builder = builder.add_extension(
         x509.BasicConstraints(ca=False, path_length=None), critical=True
     )
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([key_use(role)]), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(_uses(role)), critical=True)
     builder = builder.add_extension(x509.SubjectAlternativeName(alternative), critical=False)
     return _with_key_identifiers(builder, public_key, ca_key.public_key()).sign(ca_key, SHA256())
 

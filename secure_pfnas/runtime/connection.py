@@ -61,6 +61,7 @@ class Connection:
         on_ready: Connected and subscribed; True if it was before.
         on_lost: Not connected any more.
         on_message: Called with topic, payload and whether it was retained.
+        before: Called before every attempt; what it raises for the user is logged.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Connection:
         on_ready: Callable[[bool], None],
         on_lost: Callable[[], None],
         on_message: Callable[[str, bytes, bool], None],
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._address = address
@@ -86,6 +88,7 @@ class Connection:
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_message = on_message
+        self._before = before
         self.ready = False
         self._was_ready = False
         self._decided = threading.Event()
@@ -194,6 +197,10 @@ class Connection:
     def _connect(self, now: float) -> None:
         self._attempts += 1
         self._reconnect_at, self._welcomed = None, False
+        try:
+            self._before()
+        except UserError as error:
+            log.warning("%s connects with what it had: %s", self._name, error.what)
         try:
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:

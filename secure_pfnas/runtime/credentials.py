@@ -134,16 +134,24 @@ class FollowedTrust(CertificateTrust):
         if abs(now - self._looked) >= LOOK_EVERY:
             self._looked = now
             self._look()
-        return super().party(certificate)
+        try:
+            return super().party(certificate)
+        except Rejected:
+            # It may be of a CA that the files have learned of a moment ago.
+            if not self._look():
+                raise
+            return super().party(certificate)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Read files that have changed; returns whether any has."""
         if self._seen == (seen := self._stamps()):
-            return
+            return False
         self._seen, crl = seen, self._files.crl
         try:
             self.renew(read_file(self._files.ca), None if crl is None else read_file(crl))
         except UserError as error:
             log.warning("trust is left as it was: %s", error.what)
+        return True
 
     def _stamps(self) -> tuple[object, ...]:
         return stamp(self._files.ca), stamp(self._files.crl)

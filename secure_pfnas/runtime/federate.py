@@ -21,6 +21,7 @@ from secure_pfnas.errors import Abort, AbortReason, Outcome, UserError
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.broker.embedded import EmbeddedBroker, TappedMessage
+from secure_pfnas.runtime.desk.keeper import Keeper, Kept
 from secure_pfnas.runtime.device_store import DeviceStore
 from secure_pfnas.runtime.driver import Faults
 from secure_pfnas.runtime.enrolment import enrol
@@ -138,7 +139,10 @@ def serve(
     signer = files.signer()
     add_ca(store.folder, files.ca.read_bytes())
     born = lives.server(federation, signer, files.followed(utc_now), store)
-    with Journal(store.folder, federation.name, signer) as store.journal:
+    with (
+        Journal(store.folder, federation.name, signer) as store.journal,
+        Keeper([Kept(files, signer)]),
+    ):
         resident = Resident(SERVER, born, store, store.journal)
         host.add(resident, _server_link(federation, bus, store))
         return host.run()[SERVER] or Abort(AbortReason.INTERRUPTED)
@@ -173,16 +177,19 @@ def attend(
     with ExitStack() as stack:
         hub = LinkHub("devices")
         stack.callback(hub.close)
+        kept: list[Kept] = []
         for name, folder in folders.items():
             store = stack.enter_context(DeviceStore(folder))
             files = bus.credentials(name)
             signer = files.signer()
+            kept.append(Kept(files, signer))
             add_ca(folder, files.ca.read_bytes())
             born = lives.device(federation, signer, files.followed(utc_now), store)
             journal = stack.enter_context(Journal(folder, federation.name, signer))
             resident = Resident(name, born, store, journal)
             host.add(resident, _device_link(federation, bus, name, hub))
-        return host.run()
+        with Keeper(kept):
+            return host.run()
 
 
 @contextmanager

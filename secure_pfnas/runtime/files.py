@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ OWNER_ONLY = 0o600
 OWNERS_FOLDER = 0o700
 EVERYBODY = 0o644
 EVERYBODYS_FOLDER = 0o755
+_PATIENCE_S = 3.0
 
 
 @contextmanager
@@ -103,6 +105,30 @@ def hold(folder: Path, mode: int = EVERYBODYS_FOLDER) -> IO[bytes]:
             code=ExitCode.STORAGE,
         ) from error
     return os.fdopen(descriptor, "r+b")
+
+
+@contextmanager
+def hold_patiently(folder: Path) -> Generator[None]:
+    """Hold a folder for a moment, and wait some seconds for whoever does the same.
+
+    Raises:
+        UserError: STORAGE, where it cannot be made, or is held for longer.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    with storage_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            held = hold(folder)
+            break
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        held.close()
 
 
 def _sync_folder(folder: Path) -> None:

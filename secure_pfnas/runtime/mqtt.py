@@ -26,7 +26,7 @@ from secure_pfnas.runtime.broker import BrokerAddress
 from secure_pfnas.runtime.connection import Connection, Presence
 from secure_pfnas.runtime.hub import LinkHub
 from secure_pfnas.runtime.pki import CredentialFiles
-from secure_pfnas.runtime.tls import client_context
+from secure_pfnas.runtime.tls import client_context, load
 from secure_pfnas.runtime.topics import OFFLINE, ONLINE, Direction, Topics
 from secure_pfnas.wire.chunks import Channel
 from secure_pfnas.wire.frames import HELLO, ChunkSettings
@@ -137,6 +137,7 @@ class MqttLink:
             on_ready=self._came_up,
             on_lost=self._went_down,
             on_message=self._received,
+            before=lambda: load(context, credentials),  # they may have been renewed
         )
 
     # ---- for any thread -------------------------------------------------------------------

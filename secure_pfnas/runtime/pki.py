@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self, cast
 
@@ -48,7 +48,7 @@ from secure_pfnas.runtime.credentials import (
 from secure_pfnas.runtime.files import (
     OWNER_ONLY,
     append_line,
-    hold,
+    hold_patiently,
     storage_faults,
     write_atomically,
 )
@@ -107,7 +107,7 @@ class CertificateAuthority:
         """
         check_name(federation, "federation")
         if not (folder / "ca.pem").exists():
-            with hold(folder):
+            with hold_patiently(folder):
                 _found(folder, federation, now, lifetime_days)
         authority = cls.open(folder)
         if authority.federation != federation:
@@ -253,7 +253,7 @@ class CertificateAuthority:
         """
         check_name(name, "party")
         leaf = load_certificate(self.folder / name / "cert.pem")
-        with hold(self.folder):
+        with hold_patiently(self.folder):
             revoked = dict.fromkeys({leaf.serial_number, *self._serials(name)}, name)
             self.write_lists(self._names() | revoked, now)
         return self.folder / "crl.pem"
@@ -269,7 +269,7 @@ class CertificateAuthority:
         """
         folder = self.folder
         root, root_key = load_certificate(folder / "root.pem"), load_key(folder / "root.key.pem")
-        with hold(folder):
+        with hold_patiently(folder):
             mark = f"{self.certificate.serial_number:x}"
             with storage_faults(folder):
                 (folder / "former").mkdir(exist_ok=True)
@@ -293,6 +293,21 @@ class CertificateAuthority:
             for path in sorted(folder.glob("[a-z0-9]*/ca.pem")):
                 write_atomically(path, bundle)
         return successor
+
+    def settled(self, now: datetime, overlap: timedelta) -> Self:
+        """Return the CA that everybody knows by now: the one before, while this one is new.
+
+        Raises:
+            UserError: IDENTITY for a malformed file.
+        """
+        if now - self.certificate.not_valid_before_utc > overlap:
+            return self
+        for authority in read_bundle(self.bundle)[1:]:
+            mark = f"{authority.certificate.serial_number:x}"
+            path = self.folder / "former" / f"{mark}.key.pem"
+            if path.exists() and authority.ends > now + overlap:
+                return type(self)(self.folder, authority.certificate, load_key(path))
+        return self
 
     def write_lists(self, names: dict[int, str], now: datetime) -> None:
         """Sign the revocation list of every issuing CA whose key is here; for holders only.

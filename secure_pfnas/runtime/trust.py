@@ -20,6 +20,7 @@ from hashlib import sha256
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from secure_pfnas.errors import DropReason, ExitCode, Rejected, UserError
 from secure_pfnas.runtime.certificates import common_name, key_use, organisation, role_of
@@ -172,11 +173,22 @@ def read_bundle(pem: bytes) -> tuple[Authority, ...]:
         raise _bad_ca("the CA file holds no certificate in PEM form") from error
     if None in lengths:
         raise _bad_ca("the CA file holds a party's certificate, not a CA's")
-    roots = [one for one in held if _signed_by(one, one)]
+    roots = [one for one in held if signed_by(one, one)]
     issuing = [one for one, length in zip(held, lengths, strict=True) if length == 0]
     if not issuing:
         raise _bad_ca("the CA file holds no CA that issues")
     return tuple(_authority(one, roots) for one in issuing)
+
+
+def root_of(pem: bytes) -> bytes:
+    """Return the SHA-256 of the root behind the CA that issues, as a bundle has it.
+
+    Raises:
+        UserError: IDENTITY.
+    """
+    issuing, held = read_ca(pem), x509.load_pem_x509_certificates(pem)
+    root = next(one for one in held if signed_by(one, one) and signed_by(issuing, one))
+    return root.fingerprint(SHA256())
 
 
 def read_crl(pem: bytes, authorities: Sequence[Authority]) -> frozenset[int]:
@@ -210,7 +222,8 @@ def _path_length(certificate: x509.Certificate) -> int | None:
     return (constraints.path_length or 0) if constraints.ca else None
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether one certificate names and was signed by the other."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
@@ -220,7 +233,7 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 def _authority(issuing: x509.Certificate, roots: Sequence[x509.Certificate]) -> Authority:
     for root in roots:
-        if root is issuing or (_path_length(root) and _signed_by(issuing, root)):
+        if root is issuing or (_path_length(root) and signed_by(issuing, root)):
             return Authority(
                 issuing,
                 max(issuing.not_valid_before_utc, root.not_valid_before_utc),

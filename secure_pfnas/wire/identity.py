@@ -31,6 +31,7 @@ class PartyRole(Enum):
     DEVICE = "device"
     BROKER = "broker"
     OBSERVER = "observer"
+    DESK = "desk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,21 @@ class Trust(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signer:
-    """A party's own certificate and private key."""
+    """A party's own certificate and private key.
+
+    The certificate may be replaced by a newer one for the same key while the party lives.
+    """
 
     name: str
     role: PartyRole
     certificate: bytes
     private_key: ec.EllipticCurvePrivateKey
+
+    def renew(self, certificate: bytes) -> None:
+        """Show another certificate (DER) from now on; the caller knows that it is this key's."""
+        self.certificate = certificate
 
     def sign(self, context: bytes, data: bytes) -> bytes:
         """Sign ``data`` for one purpose, named by ``context``; returns DER."""

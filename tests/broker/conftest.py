@@ -167,8 +167,18 @@ def launch(tmp_path_factory):
     """Return a function that starts a broker; all of them end with the session."""
     running = []
 
-    def start(kind, authority, port=0, host="127.0.0.1", broker_name="broker", **options):
-        credentials = authority.issue(broker_name, PartyRole.BROKER, now=datetime.now(UTC))
+    def start(
+        kind,
+        authority,
+        port=0,
+        host="127.0.0.1",
+        broker_name="broker",
+        credentials=None,
+        **options,
+    ):
+        credentials = credentials or authority.issue(
+            broker_name, PartyRole.BROKER, now=datetime.now(UTC)
+        )
         if kind == "embedded":
             broker = EmbeddedBroker(credentials, host, port, **options)
         elif find_binary() is None:

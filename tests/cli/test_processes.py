@@ -187,6 +187,34 @@ def test_mosquitto_is_started_from_a_party_folder_alone(tmp_path):
     assert wait_for(lambda: left_behind(tmp_path) == [])
 
 
+def test_a_party_enrols_at_a_desk_of_its_own_and_renews(tmp_path, capsys):
+    office, home = tmp_path / "office", tmp_path / "home"
+    assert main(["certs", "init", "--certs", str(office), "--federation", "clinic"]) == 0
+    assert main(["certs", "issue", "desk", "--role", "desk", "--certs", str(office)]) == 0
+    capsys.readouterr()
+    assert main(["certs", "token", "dev-007", "--certs", str(office), "--json"]) == 0
+    code = json.loads(capsys.readouterr().out)["code"]
+    words = ["certs", "serve", "--certs", office, "--port", 0, "--json"]
+    with process(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as desk:
+        url = json.loads(desk.stdout.readline())["url"]
+        enrol = ["certs", "enrol", code, "--desk", url, "--certs", str(home), "--json"]
+        assert main(enrol) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["name"], said["role"]) == ("dev-007", "device")
+        assert main(["certs", "roll-over", "--certs", str(office)]) == 0
+        assert main(["certs", "renew", "dev-007", "--certs", str(home), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["new"] is False
+        bundle = (home / "dev-007" / "ca.pem").read_bytes()
+        assert bundle == (office / "ca.pem").read_bytes()
+        desk.terminate()
+        assert desk.wait(PATIENCE_S) == 0
+        errors = desk.stderr.read()
+    assert "Traceback" not in errors
+    assert code.split(".")[1] not in errors
+    assert main(["certs", "renew", "desk", "--certs", str(office)]) == ExitCode.USAGE
+    assert main(["certs", "renew", "dev-007", "--certs", str(home)]) == ExitCode.BROKER
+
+
 def test_an_orphan_ends_itself(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"

@@ -14,6 +14,7 @@ device    its own ``down``               its own ``up``, presence     its own pr
 server    every ``up``, presence         every ``down``               nothing
 observer  everything                     nothing                      nothing
 broker    nothing                        nothing                      nothing
+desk      nothing                        nothing                      nothing
 ========  =============================  ===========================  ==================
 """
 
@@ -66,7 +67,7 @@ def rights_of(name: str, role: PartyRole, federation: str) -> Rights:
             )
         case PartyRole.OBSERVER:
             return Rights(reads=(f"{topics.root}/#",))
-        case PartyRole.BROKER:
+        case PartyRole.BROKER | PartyRole.DESK:
             return Rights()
 
 

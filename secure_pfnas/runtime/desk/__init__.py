@@ -1,0 +1,1 @@
+"""The enrolment desk: a process of its own that signs certificates, and who asks it."""
