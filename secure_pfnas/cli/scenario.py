@@ -58,8 +58,13 @@ def run(
         str, typer.Option("--on", metavar="STAGE", help="simulator, broker or both.")
     ] = "simulator",
     without: Annotated[
-        str, typer.Option("--without", metavar="DEFENCE", help="Switch off: masking or noise.")
+        str,
+        typer.Option("--without", metavar="DEFENCE", help=f"Switch off: {', '.join(DEFENCES)}."),
     ] = "",
+    defence: Annotated[
+        str,
+        typer.Option("--defence", metavar="on|off", help="off: every run that a story foretells."),
+    ] = "on",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keep the evidence there.")
     ] = None,
@@ -68,11 +73,15 @@ def run(
 ) -> int:
     """Play a scenario; exit code 9 if a finding is not the foretold one."""
     _check(on, STAGES, "--on")
+    _check(defence, ("on", "off"), "--defence")
     if without:
         _check(without, DEFENCES, "--without")
     scripts = list(discover(folder).values()) if name == "all" else [find(name, folder)]
     reports = [
-        _performed(script, where, without, out) for script in scripts for where in STAGES[on]
+        _performed(script, where, off, out)
+        for script in scripts
+        for where in STAGES[on]
+        for off in (sorted(script.fails_without) if defence == "off" else [without])
     ]
     as_expected = all(report.as_expected for report in reports)
     data = {

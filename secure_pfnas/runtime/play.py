@@ -13,15 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from secure_pfnas.audit.canaries import needles, received_needles, secret_needles
+from secure_pfnas.audit.capture import read
 from secure_pfnas.audit.journal import Journal
 from secure_pfnas.audit.search import Needle
-from secure_pfnas.errors import Outcome
+from secure_pfnas.errors import Outcome, Rejected
 from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.privacy.ledger_file import LedgerFile
 from secure_pfnas.roles.federation import Federation
 from secure_pfnas.runtime import observe
 from secure_pfnas.runtime.witness import Witness
+from secure_pfnas.wire.envelope import unseal
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,15 @@ class Play:
     def at_broker(self) -> Iterator[tuple[str, bytes]]:
         """Return every payload that passed, named by its topic."""
         return ((seen.topic, seen.payload) for seen in self.journal.observations)
+
+    def opened_with(self, key: bytes) -> Iterator[tuple[str, bytes]]:
+        """Return every body that opens with a sealing key: a granted one, or a guessed one."""
+        private = X25519PrivateKey.from_private_bytes(key)
+        for seen in read(self.journal).envelopes:
+            try:
+                yield f"{seen.header.kind}, opened", unseal(seen.envelope, private)
+            except Rejected:
+                continue
 
     def at_server(self) -> Iterator[tuple[str, bytes]]:
         """Return every plaintext the server read or wrote, and every file of its folder."""

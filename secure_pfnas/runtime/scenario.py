@@ -88,7 +88,10 @@ class Report:
         """``NON-PRIVATE`` and why, or nothing."""
         if not self.without:
             return ""
-        reasons = load_settings(None, [DEFENCES[self.without]]).non_private
+        setting = DEFENCES[self.without]
+        if not setting:
+            return f"NON-PRIVATE: {self.without} off"
+        reasons = load_settings(None, [setting]).non_private
         return f"NON-PRIVATE: {', '.join(reasons)}"
 
     def to_json(self) -> dict[str, object]:

@@ -44,8 +44,15 @@ from secure_pfnas.wire.identity import PartyRole, Signer, Trust
 
 SIMULATOR, BROKER = "simulator", "broker"
 DEFENCES: Mapping[str, str] = MappingProxyType(
-    {"masking": "secagg.masking=false", "noise": "privacy.reward_noise=false"}
+    {
+        "masking": "secagg.masking=false",
+        "noise": "privacy.reward_noise=false",
+        "sealing": "",
+        "signatures": "",
+        "journals": "",
+    }
 )
+"""What can be switched off: by a setting, or by the stage and its story where there is none."""
 SMALL = (
     "federation.clients=8",
     "federation.cohort=8",
@@ -70,7 +77,7 @@ class Stage:
     Args:
         folder: Where performances leave their files; each gets a folder of its own.
         where: ``simulator`` or ``broker``.
-        without: The defence that is switched off, ``masking`` or ``noise``; empty for none.
+        without: The defence that is switched off, one of ``DEFENCES``; empty for none.
     """
 
     folder: Path
@@ -83,7 +90,7 @@ class Stage:
         Raises:
             UserError: CONFIG.
         """
-        lowered = [DEFENCES[self.without]] if self.without else []
+        lowered = [setting] if (setting := DEFENCES.get(self.without)) else []
         settings = load_settings(None, [*SMALL, *overrides, *lowered])
         return resolved(settings, load(settings.data.source))
 
@@ -119,7 +126,7 @@ class Stage:
         cast = _Cast(
             federation,
             folder,
-            Witness(frozenset(canaries)),
+            Witness(frozenset(canaries), is_sealing=self.without != "sealing"),
             frozenset(impostors),
             {name: Federation.of(terms) for name, terms in own_terms.items()},
             faults,

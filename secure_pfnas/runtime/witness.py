@@ -26,6 +26,8 @@ from secure_pfnas.wire.identity import PartyRole, Signer, Trust
 from secure_pfnas.wire.randomness import RandomBytes
 
 _KEY_BYTES = 32
+GUESSED = bytes(range(_KEY_BYTES))
+"""The sealing key that everybody knows, where sealing is switched off."""
 
 
 class _Party(Protocol):
@@ -106,9 +108,11 @@ class Witness:
 
     Args:
         canaries: The devices whose results are replaced.
+        is_sealing: Whether devices draw sealing keys of their own; else all use ``GUESSED``.
     """
 
     canaries: frozenset[str] = frozenset()
+    is_sealing: bool = True
     bodies: list[Body] = field(default_factory=list[Body])
     truths: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
     planted: list[Canary] = field(default_factory=list[Canary])
@@ -127,7 +131,11 @@ class Witness:
     ) -> Callable[[int], Role]:
         """Bring a watched device to life."""
         is_canary = signer.name in self.canaries
-        wrapped = self._overheard if is_canary else _unheard
+        heard = self._overheard if is_canary else _unheard
+
+        def wrapped(randomness: Randomness) -> Randomness:
+            return heard(randomness) if self.is_sealing else _guessable(heard(randomness))
+
         born = device_life(federation, signer, trust, store, wrapped=wrapped)
         return lambda now_ms: _Watched(born(now_ms), federation, signer.name, self)
 
@@ -150,6 +158,16 @@ class Witness:
 
 def _unheard(randomness: Randomness) -> Randomness:
     return randomness
+
+
+def _guessable(randomness: Randomness) -> Randomness:
+    """Take the sealing key out of what everybody knows."""
+
+    def drawn(number: int, purpose: str) -> RandomBytes:
+        is_seal = purpose.startswith("seal-")
+        return (lambda count: GUESSED[:count]) if is_seal else randomness(number, purpose)
+
+    return drawn
 
 
 @dataclass(slots=True)

@@ -217,9 +217,21 @@ class Endpoint:
         if not header.sealed:
             return envelope.body
         try:
-            return _suite().decrypt(envelope.body, self._seal_key, envelope.header)
-        except (InvalidTag, ValueError) as error:
-            raise Rejected(DropReason.UNDECIPHERABLE, header.kind, peer=header.sender) from error
+            return unseal(envelope, self._seal_key)
+        except Rejected as error:
+            raise Rejected(error.reason, header.kind, peer=header.sender) from error
+
+
+def unseal(envelope: Envelope, key: X25519PrivateKey) -> bytes:
+    """Open a body with the sealing key of whom it was sealed to; nothing else is checked.
+
+    Raises:
+        Rejected: UNDECIPHERABLE.
+    """
+    try:
+        return _suite().decrypt(envelope.body, key, envelope.header)
+    except (InvalidTag, ValueError) as error:
+        raise Rejected(DropReason.UNDECIPHERABLE) from error
 
 
 def verify(party: Party, envelope: Envelope) -> None:

@@ -61,7 +61,16 @@ def test_both_stages_give_two_reports(scripts, capsys):
     assert [report["on"] for report in reports] == ["simulator", "broker"]
 
 
-@pytest.mark.parametrize(("option", "value"), [("--on", "mars"), ("--without", "luck")])
+def test_defence_off_plays_every_run_that_a_story_foretells(scripts, capsys):
+    arguments = ["scenario", "run", "all", "--dir", scripts, "--defence", "off", "--json"]
+    assert main(arguments) == ExitCode.OK
+    reports = json.loads(capsys.readouterr().out)["reports"]
+    assert [report["without"] for report in reports] == ["masking", "masking"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--on", "mars"), ("--without", "luck"), ("--defence", "maybe")]
+)
 def test_an_unknown_stage_or_defence_is_a_usage_error(scripts, capsys, option, value):
     code = main(["scenario", "run", "good", "--dir", scripts, option, value])
     assert code == ExitCode.USAGE

@@ -51,6 +51,26 @@ def test_the_audit_finds_the_opposite_with_a_defence_off(where, without, failing
     assert report.stamp.startswith("NON-PRIVATE")
 
 
+STORIES = {
+    "eavesdropper": ("sealing", "no_plaintext_at_broker"),
+    "log_tamper": ("signatures", "tampering_found"),
+    "ledger_rollback": ("journals", "rollback_found"),
+}
+
+
+@pytest.mark.parametrize(
+    "where", ["simulator", pytest.param("broker", marks=[pytest.mark.broker, pytest.mark.soak])]
+)
+@pytest.mark.parametrize("name", STORIES)
+def test_an_attack_fails_against_its_defence_and_works_without(name, where):
+    defence, check = STORIES[name]
+    assert not unexpected(perform(find(name), where=where))
+    report = perform(find(name), where=where, without=defence)
+    assert {f.check for f in report.findings if f.verdict is Verdict.FAIL} == {check}
+    assert report.as_expected
+    assert report.stamp == f"NON-PRIVATE: {defence} off"
+
+
 def test_without_noise_nothing_bounds_a_budget(tmp_path):
     report = perform(find("privacy_budget"), without="noise", out=tmp_path)
     assert report.as_expected
