@@ -106,7 +106,7 @@ def rounds_to_nine_tenths(space, kind, seed, *, alone, sigma=0.0):
 
 
 def test_acceptance_9_a_device_alone_is_as_fast_as_the_noise_free_agent_on_a_server(space):
-    """The default agent has no pool: alone it learns what it would have learnt on the server."""
+    """A policy gradient has no pool: alone it learns what it would have learnt on the server."""
     for seed in range(2):
         server = rounds_to_nine_tenths(space, "reinforce", seed, alone=False)
         alone = rounds_to_nine_tenths(space, "reinforce", seed, alone=True)

@@ -47,8 +47,9 @@ def examine(
     ).latest(rounds)
     assert stored is not None, "a complete run has a checkpoint"
     names = tuple(sorted(examples))
-    own = _own(folder, names) if not federation.rewards_leave else {}
-    architectures = own or deployed(federation, stored, names)
+    architectures = (
+        deployed(federation, stored, names) if federation.rewards_leave else _own(folder, names)
+    )
     return {
         name: _row(federation, _job(federation, folder, stored, name, architecture), examples[name])
         for name, architecture in architectures.items()
