@@ -39,7 +39,7 @@ from secure_pfnas.agents.wishes import draw, like_minded, masses
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.nas.space import Architecture
 
-__all__ = ["WANTED", "Allowed", "CoverageError", "Plan", "likely", "plan"]
+__all__ = ["WANTED", "Allowed", "CoverageError", "Plan", "plan"]
 
 WANTED = 0.5
 """A policy wants a slot that its draw is likelier to have than not."""
@@ -129,12 +129,6 @@ def plan(
         wanted=frozenset(ids[wanted].tolist()),
         opened=frozenset(ids[at.counts >= need].tolist()),
     )
-
-
-def likely(policies: Mapping[str, Policy], layout: SlotLayout) -> frozenset[int]:
-    """Return the ids of the shared slots that some policy has with more than ``WANTED``."""
-    mass = masses(layout, tuple(policies[cid] for cid in sorted(policies)))
-    return frozenset(shared(layout)[(mass > WANTED).any(axis=0)].tolist())
 
 
 def _settled(

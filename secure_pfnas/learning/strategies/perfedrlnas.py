@@ -77,11 +77,7 @@ class PerFedRLNAS:
             policies, allowed, layout, need=need, probing=self.options.probing, rng=rng
         )
         plan = coverage.plan(common, allowed, layout, need, rng)
-        return replace(
-            plan,
-            policy_distance=distance(policies, plan.assigned),
-            wanted=plan.wanted | coverage.likely(policies, layout),
-        )
+        return replace(plan, policy_distance=distance(policies, plan.assigned))
 
     def deploy(
         self,
