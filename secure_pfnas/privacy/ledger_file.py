@@ -5,6 +5,8 @@ Rules of this file:
     * The head (how many entries, and the newest one's hash) is kept in a file beside the database,
       written after it. A database behind its head was rolled back or shortened, one that disagrees
       was edited; both are refused, because on doubt nothing more is spent.
+    * A ledger knows whose it is from its first opening by a device: another device's, put in its
+      place whole, is refused.
     * The files are readable by their owner only. One owner at a time: whoever appends to a ledger
       that moved on meanwhile is refused.
 
@@ -77,13 +79,14 @@ class LedgerFile:
 
     Args:
         path: The database; created with its head file where neither exists.
+        owner: The device's name; whoever only reads the ledger gives none.
 
     Raises:
-        UserError: BUDGET where the ledger was edited, shortened or rolled back; STORAGE where it
-            cannot be read or written.
+        UserError: BUDGET where the ledger was edited, shortened, rolled back or is another
+            device's; STORAGE where it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, owner: str | None = None) -> None:
         self.path = path
         self._head_path = path.with_name(path.name + ".head")
         with self._storage_faults():
@@ -96,6 +99,7 @@ class LedgerFile:
                 self._database.execute(_SCHEMA)
                 self._upgrade()
                 self._database.execute(f"PRAGMA user_version={_VERSION}")
+                self._check_owner(owner)
             self.load()
         except UserError:
             self.close()
@@ -193,6 +197,19 @@ class LedgerFile:
         for column, kind in _ADDED.items():
             if column not in there:
                 self._database.execute(f"ALTER TABLE entry ADD COLUMN {column} {kind}")
+
+    def _check_owner(self, owner: str | None) -> None:
+        """Keep the first owner's name; refuse any other."""
+        if owner is None:
+            return
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS owner (one INTEGER PRIMARY KEY CHECK (one = 1), "
+            "name TEXT NOT NULL) STRICT"
+        )
+        self._database.execute("INSERT OR IGNORE INTO owner VALUES (1, ?)", (owner,))
+        (kept,) = self._database.execute("SELECT name FROM owner").fetchone()
+        if kept != owner:
+            raise self._distrust(f"is {kept}'s, not {owner}'s")
 
     def _newest(self) -> tuple[int, bytes]:
         row: tuple[int, bytes] | None = self._database.execute(

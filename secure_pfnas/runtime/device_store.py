@@ -55,18 +55,19 @@ class DeviceStore(Store):
 
     Args:
         folder: The device's own; made if missing, closed to others.
+        owner: The device's name, where its ledger is to be held to it.
 
     Raises:
         UserError: STORAGE or BUDGET, for a folder that cannot be used or was tampered with.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, owner: str | None = None) -> None:
         self.folder = folder
         self._state_path = folder / "state.json"
         self._hold = hold(folder, OWNERS_FOLDER)
         try:
             self._state = self._read_state()
-            self.ledger = LedgerFile(folder / "ledger.sqlite")
+            self.ledger = LedgerFile(folder / "ledger.sqlite", owner)
         except UserError:
             self._hold.close()
             raise

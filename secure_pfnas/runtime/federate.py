@@ -86,7 +86,7 @@ def simulate(
     with ExitStack() as stack:
         store = stack.enter_context(RunStore(out, federation, resume=resume))
         devices = {
-            name: stack.enter_context(DeviceStore(out / "devices" / name))
+            name: stack.enter_context(DeviceStore(out / "devices" / name, name))
             for name in device_names(federation.settings.federation.clients)
         }
         authority = MemoryAuthority(federation.name, now=EPOCH)
@@ -179,7 +179,7 @@ def attend(
         stack.callback(hub.close)
         kept: list[Kept] = []
         for name, folder in folders.items():
-            store = stack.enter_context(DeviceStore(folder))
+            store = stack.enter_context(DeviceStore(folder, name))
             files = bus.credentials(name)
             signer = files.signer()
             kept.append(Kept(files, signer))

@@ -262,3 +262,16 @@ def test_rows_show_what_was_spent_and_no_value(path, spend, three_rounds):
         three_rounds.predicted(1).validation_epsilon, abs=1e-5
     )
     assert released["delta"] == three_rounds.delta
+
+
+def test_a_ledger_swapped_whole_for_another_devices_is_refused(tmp_path):
+    for name in ("dev-000", "dev-001"):
+        with LedgerFile(tmp_path / name, name):
+            pass
+    (tmp_path / "dev-001").rename(tmp_path / "dev-000")
+    (tmp_path / "dev-001.head").rename(tmp_path / "dev-000.head")
+    with pytest.raises(UserError, match="is dev-001's, not dev-000's") as refused:
+        LedgerFile(tmp_path / "dev-000", "dev-000")
+    assert refused.value.code is ExitCode.BUDGET
+    with LedgerFile(tmp_path / "dev-000", "dev-001"):
+        pass
