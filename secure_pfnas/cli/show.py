@@ -30,6 +30,7 @@ def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("outcome", _outcome(summary)),
         *_learning(summary),
         ("slots", _slots(summary["aggregation"])),
+        ("updates from", summary["aggregation"]["protects_against"]),
         *_coverage(summary.get("coverage")),
         ("traffic", _traffic(summary["transport"])),
         *_privacy(summary["privacy"]),

@@ -70,6 +70,7 @@ class DeadlineSettings(Section):
     """``[deadlines]``: seconds the server waits in each phase of a round."""
 
     enrol_s: Positive = 60.0
+    key_s: Positive = Field(default=20.0, description="of ckks: until the round's key is made")
     training_s: Positive = 120.0
     report_s: float = Field(
         default=0.0,

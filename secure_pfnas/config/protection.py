@@ -34,7 +34,7 @@ class SecureAggregationSettings(Section):
 
     scheme: Literal["masking", "ckks"] = Field(
         default="masking",
-        description="ckks: one key that all devices share; only with trust = silo, and no run yet",
+        description="ckks: one key that all devices share; only with trust = silo",
     )
     trust: Literal["nobody", "silo"] = Field(
         default="nobody",

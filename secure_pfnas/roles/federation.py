@@ -57,7 +57,7 @@ from secure_pfnas.nas.subnet import gather
 from secure_pfnas.nas.supernet import initial_vector
 from secure_pfnas.privacy.plan import PrivacyPlan, check_delta, plan
 from secure_pfnas.privacy.quantize import Quantizer
-from secure_pfnas.roles.grid import MICRO, check_room, grid, weight_noise
+from secure_pfnas.roles.grid import MICRO, check_messages, check_room, grid, weight_noise
 from secure_pfnas.roles.limits import DeviceLimits, latency_facts
 from secure_pfnas.roles.shared_model import slots_of
 from secure_pfnas.roles.weights import size_bucket
@@ -108,7 +108,6 @@ class Federation:
         Raises:
             UserError: CONFIG or BUDGET, where the settings cannot be met.
         """
-        _check_scheme(settings)
         shape = (settings.space.channels, settings.space.height, settings.space.width)
         if 0 in shape or settings.space.classes == 0:
             raise UserError(
@@ -120,6 +119,7 @@ class Federation:
         strategy = _strategy(settings, space, unmasked=unmasked)
         DeviceLimits(settings, space).check()
         layout = SlotLayout.derive(space, strategy.personal)
+        check_messages(settings, layout)
         start_architecture(space, settings.agent.start)
         # What the smallest device can keep, every device can: it samples the largest share.
         _plan(settings, min(nominal_sizes(settings).values()), layout)
@@ -194,6 +194,7 @@ class Federation:
             bits=secagg.bits,
             ring_bits=secagg.ring_bits,
             clip_micro=round(secagg.update_clip * MICRO),
+            scheme=Scheme(secagg.scheme),
             suite=Suite(secagg.suite) if secagg.masking else Suite.NONE,
         )
 
@@ -405,16 +406,6 @@ class Federation:
             sample_rate=training.rate,
             steps=training.steps,
             nominal_size=self.nominal.train,
-        )
-
-
-def _check_scheme(settings: Settings) -> None:
-    if settings.secagg.scheme != Scheme.MASKING.value:
-        raise UserError(
-            f'secagg.scheme is "{settings.secagg.scheme}": its rounds are not driven by run, '
-            "server and client yet",
-            todo='set secagg.scheme = "masking"; docs/backends.md says what there is of ckks',
-            code=ExitCode.CONFIG,
         )
 
 

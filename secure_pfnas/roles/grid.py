@@ -2,6 +2,7 @@
 
 Rules of this file:
     * A sum of a whole cohort, noise included, never wraps around the ring.
+    * A round's messages fit their envelopes, however many parameters and members there are.
     * Noise on weights is planned for the smallest sum a device lets open, less its colluders.
 """
 
@@ -12,6 +13,10 @@ from secure_pfnas.errors import ExitCode, UserError
 from secure_pfnas.nas.slots import SlotLayout
 from secure_pfnas.privacy.quantize import Quantizer
 from secure_pfnas.privacy.weight_plan import WeightNoise
+from secure_pfnas.secagg.ckks.messages import BOX_MAX, LARGEST
+from secure_pfnas.secagg.ckks.ring import encrypted_bytes
+from secure_pfnas.secagg.parameters import Scheme
+from secure_pfnas.wire.codec import MIB
 
 MICRO = 1_000_000
 
@@ -66,3 +71,29 @@ def check_room(settings: Settings, margin: int) -> None:
             "larger privacy.client_epsilon",
             code=ExitCode.CONFIG,
         ) from error
+
+
+def check_messages(settings: Settings, layout: SlotLayout) -> None:
+    """Refuse ciphertexts or keys that no envelope would hold.
+
+    Raises:
+        UserError: CONFIG, saying how large they would be.
+    """
+    if settings.secagg.scheme != Scheme.CKKS.value:
+        return
+    sums = encrypted_bytes([slot.size for slot in layout.slots if not slot.personal])
+    if sums > LARGEST:
+        raise UserError(
+            f'secagg.scheme = "ckks": the encrypted sums of {settings.space.name} take '
+            f"{sums / MIB:.0f} MiB, and a message holds {LARGEST // MIB}",
+            todo='choose a smaller search space, or set secagg.scheme = "masking"',
+            code=ExitCode.CONFIG,
+        )
+    most = LARGEST // BOX_MAX
+    if settings.federation.cohort > most:
+        raise UserError(
+            f'federation.cohort is {settings.federation.cohort}; with secagg.scheme = "ckks" one '
+            f"message holds the sealed keys of at most {most} devices",
+            todo=f'set federation.cohort = {most} or less, or secagg.scheme = "masking"',
+            code=ExitCode.CONFIG,
+        )

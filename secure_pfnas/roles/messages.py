@@ -1,8 +1,8 @@
 """The round's messages besides secure aggregation's own.
 
 Device to server: ``Hello``, ``Report``, ``Refusal``. Server to device: ``Task``, ``Done``,
-``Farewell``. Every one travels in a sealed envelope, but for the greeting, whose content is
-public.
+``Farewell``. The tables below name both schemes' messages; a round takes its own scheme's. Every
+one travels in a sealed envelope, but for the greeting, whose content is public.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from secure_pfnas.config import DeviceClass
+from secure_pfnas.secagg.ckks.messages import Decrypted, DecryptRequest, KeyDeal, KeyRequest
 from secure_pfnas.secagg.messages import (
     CommitRequest,
     CommitSignature,
@@ -40,13 +41,15 @@ class Hello(Message):
 class Task(Message):
     """Train this subnet in this round: architecture and shared weights (float32, slot order).
 
-    Where devices choose for themselves the weights are the whole supernet's.
+    Where devices choose for themselves the weights are the whole supernet's. ``setup`` is what the
+    round's scheme gives this member alone; nothing under masks.
     """
 
     LIMIT: ClassVar[int] = 62 * MIB
     roster: Annotated[bytes, Field(max_length=Roster.LIMIT)]
     architecture: Annotated[tuple[Annotated[int, Field(ge=0, lt=4096)], ...], Field(max_length=256)]
     weights: Annotated[bytes, Field(max_length=60 * MIB)]
+    setup: Annotated[bytes, Field(max_length=MIB)] = b""
 
 
 class Report(Message):
@@ -91,13 +94,20 @@ FROM_DEVICE: dict[str, type[Message]] = {
     GREETING: Hello,
     "report": Report,
     "refusal": Refusal,
+    "key_deal": KeyDeal,
     "commit_signature": CommitSignature,
     "reveal": Reveal,
+    "decrypted": Decrypted,
 }
 FROM_SERVER: dict[str, type[Message]] = {
+    "key_request": KeyRequest,
     "task": Task,
     "commit_request": CommitRequest,
     "reveal_request": RevealRequest,
+    "decrypt_request": DecryptRequest,
     "done": Done,
     "farewell": Farewell,
+}
+KIND_OF: dict[type[Message], str] = {
+    message: kind for kind, message in (*FROM_DEVICE.items(), *FROM_SERVER.items())
 }

@@ -80,6 +80,14 @@ def _packages(_folder: Path) -> Iterator[Finding]:
     yield _finding("packages", not missing, text)
 
 
+def _encryption(_folder: Path) -> Iterator[Finding]:
+    try:
+        yield _finding("tenseal", good=True, found=f"{version('tenseal')}, for ckks")
+    except PackageNotFoundError:
+        text = 'missing; secagg.scheme = "ckks" needs it on devices: pip install tenseal'
+        yield _finding("tenseal", good=False, found=text, lenient=True)
+
+
 def _machine(folder: Path) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield _finding("cores", (cores or 1) >= 2, f"{cores}, two or more are better", lenient=True)
@@ -125,7 +133,7 @@ def _entropy(_folder: Path) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
-    _python, _packages, _machine, _data, _binaries, _ports, _clock, _entropy,
+    _python, _packages, _encryption, _machine, _data, _binaries, _ports, _clock, _entropy,
 )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from secure_pfnas.runtime.lanes import lanes
 from secure_pfnas.runtime.pki import MemoryAuthority
 from secure_pfnas.runtime.population import SERVER
 from secure_pfnas.runtime.simulate import Resident
+from secure_pfnas.secagg.ckks.backend import check_library
+from secure_pfnas.secagg.parameters import Scheme
 from secure_pfnas.wire.envelope import Endpoint
 from secure_pfnas.wire.identity import PartyRole, Signer, Trust
 
@@ -103,7 +105,13 @@ def device_life(
     *,
     wrapped: Callable[[Randomness], Randomness] = lambda randomness: randomness,
 ) -> Callable[[int], Client]:
-    """Return what brings a device to life; ``wrapped`` may watch over its randomness."""
+    """Return what brings a device to life; ``wrapped`` may watch over its randomness.
+
+    Raises:
+        UserError: CONFIG, where the scheme's library is missing: before a round, not in one.
+    """
+    if federation.policy.scheme is Scheme.CKKS:
+        check_library()
     randomness = wrapped(randomness_of(federation.settings, signer.name))
 
     def born(now_ms: int) -> Client:

@@ -122,9 +122,9 @@ def _aggregation(
         }
         for one in seen.ended
     ]
-    masked = settings.secagg.masking
     return {
-        "scheme": "masked per slot" if masked else "NON-PRIVATE: plain sums, no masks",
+        "scheme": _scheme(settings),
+        "protects_against": _protects_against(settings),
         "minimum_contributors": settings.secagg.minimum_contributors,
         "slots": len(used),
         "opened": sum(len(one.opened) for one in seen.ended),
@@ -132,6 +132,24 @@ def _aggregation(
         "dropped": len(seen.dropped),
         "rounds": per_round,
     }
+
+
+def _scheme(settings: Settings) -> str:
+    if settings.secagg.scheme == "ckks":
+        return "encrypted per slot (ckks)"
+    return "masked per slot" if settings.secagg.masking else "NON-PRIVATE: plain sums, no masks"
+
+
+def _protects_against(settings: Settings) -> str:
+    """Say who does not learn an update that is in a sum, and who may."""
+    if settings.secagg.scheme == "ckks":
+        return (
+            "the server and the broker, not the devices: all share each round's key, and any of "
+            "them together with the server or the broker's traffic reads every update"
+        )
+    if not settings.secagg.masking:
+        return "the broker only: NON-PRIVATE"
+    return f"the server, the broker and up to {settings.secagg.collusion} devices that help them"
 
 
 def _covered(planned: CoverageSeen | None) -> dict[str, object]:
@@ -175,9 +193,7 @@ def _privacy(settings: Settings, devices: list[Path], *, holds_ca: bool) -> dict
     train = _largest(trains) if settings.privacy.dp_sgd else None
     return {
         "unit": "one record, add/remove",
-        "against": _SEMI_HONEST
-        if holds_ca
-        else f"a server that up to {settings.secagg.collusion} devices help",
+        "against": _against(settings, holds_ca=holds_ca),
         "dp_sgd": settings.privacy.dp_sgd,
         "reward_epsilon": reward,
         "train_epsilon": train,
@@ -194,6 +210,16 @@ def _privacy(settings: Settings, devices: list[Path], *, holds_ca: bool) -> dict
 
 
 _SEMI_HONEST = "semi-honest only: who runs the server also holds the CA and could enrol devices"
+
+
+def _against(settings: Settings, *, holds_ca: bool) -> str:
+    if settings.secagg.scheme == "ckks":
+        return f"{_SEMI_HONEST}; no device may help" if holds_ca else "a server no device helps"
+    return (
+        _SEMI_HONEST
+        if holds_ca
+        else (f"a server that up to {settings.secagg.collusion} devices help")
+    )
 
 
 def _largest(values: list[float | None]) -> float | None:

@@ -1,7 +1,7 @@
 """A client's side of one round.
 
 Rules of this file:
-    * A client joins only a roster that meets its pinned policy, and uploads once.
+    * A client joins only a roster that meets its pinned policy (``schemes``), and uploads once.
     * Slots under m_min carry no bytes; every other slot is masked by pair and by self-mask.
     * One survivor set is signed in a round, and only after the caller has made that durable.
     * What is revealed follows from the signed set: self-mask shares of survivors' open slots,
@@ -14,7 +14,7 @@ Reference: Bonawitz et al., CCS 2017, figure 4 (rounds 2 to 4); Ma et al., "Flam
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,51 +43,17 @@ from secure_pfnas.secagg.messages import (
     DealtShares,
     Reveal,
     RevealRequest,
-    Roster,
     SealedShares,
     SlotPayload,
     Upload,
 )
-from secure_pfnas.secagg.parameters import ClientPolicy, Scheme
 from secure_pfnas.secagg.reveal import compose, secrets_dealt
-from secure_pfnas.secagg.seat import Seat, check_own_entry, take_seat
-from secure_pfnas.secagg.states import ClientEvent, ClientState, refused
+from secure_pfnas.secagg.rounds import ClientRound, Values
+from secure_pfnas.secagg.seat import Seat
+from secure_pfnas.secagg.states import ClientState
 from secure_pfnas.secagg.words import pack
-from secure_pfnas.wire.identity import Signer, Trust
+from secure_pfnas.wire.identity import Signer
 from secure_pfnas.wire.randomness import RandomBytes
-
-Values = Mapping[int, NDArray[np.uint32]]
-
-
-class ClientRound:
-    """Any state of a client's round: a step that the table lacks is refused as WRONG_STATE."""
-
-    __slots__ = ()
-    state: ClassVar[ClientState]
-
-    def upload(
-        self,
-        values: Values,  # noqa: ARG002 — refused whatever it holds
-        random: RandomBytes,  # noqa: ARG002 — refused whatever it gives
-        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — nothing is masked here
-    ) -> tuple[Uploaded, Upload]:
-        """Mask and share the client's values; see ``Joined.upload``."""
-        raise refused(self.state, ClientEvent.UPLOAD)
-
-    def commit(
-        self,
-        request: CommitRequest,  # noqa: ARG002 — refused whatever it asks
-        signer: Signer,  # noqa: ARG002 — nothing is signed here
-    ) -> tuple[ClientRound, CommitSignature]:
-        """Sign the survivor set; see ``Uploaded.commit``."""
-        raise refused(self.state, ClientEvent.COMMIT)
-
-    def reveal(
-        self,
-        request: RevealRequest,  # noqa: ARG002 — refused whatever it asks
-    ) -> tuple[Revealed, Reveal]:
-        """Reveal what the signed set opens; see ``Committed.reveal``."""
-        raise refused(self.state, ClientEvent.REVEAL)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -287,56 +253,6 @@ class Revealed(ClientRound):
         """Give the same reveal again for the same set; else EQUIVOCATION."""
         self.seat.check_same(self.survivors_digest, request.commit)
         return self, self.message
-
-
-def join(
-    roster: Roster,
-    *,
-    cid: str,
-    federation: str,
-    prekey: Prekey,
-    policy: ClientPolicy,
-    trust: Trust,
-    last_round: int,
-    used_prekeys: Container[int],
-    slot_sizes: Mapping[int, int],
-    layout_digest: str,
-) -> Joined:
-    """Accept a roster whose envelope the server signed, or refuse it.
-
-    The caller marks ``prekey`` used and ``roster.round`` seen, durably, before it uploads; and
-    checks that the roster gives it the shared slots of the architecture it was sent.
-
-    Args:
-        roster: What the server proposes.
-        cid: This client.
-        federation: The federation this client belongs to.
-        prekey: The secret half of the prekey that the roster names for this client.
-        policy: The least this client accepts.
-        trust: Verifies members' certificates.
-        last_round: The highest round this client has ever joined; 0 before the first.
-        used_prekeys: Sequence numbers of prekeys that have served.
-        slot_sizes: Elements of each slot in this client's own layout.
-        layout_digest: The digest of that layout.
-
-    Raises:
-        Rejected: WRONG_FEDERATION, WRONG_ROUND (not above ``last_round``), POLICY_DOWNGRADE,
-            WRONG_DIGEST, UNKNOWN_MEMBER (this client is not on it), REUSED_PREKEY, WRONG_SLOT,
-            and whatever ``verify_roster`` refuses.
-    """
-    if roster.scheme is not Scheme.MASKING:
-        raise Rejected(DropReason.POLICY_DOWNGRADE, "another scheme")
-    seat = take_seat(
-        roster,
-        cid=cid,
-        federation=federation,
-        policy=policy,
-        trust=trust,
-        last_round=last_round,
-        layout_digest=layout_digest,
-    )
-    check_own_entry(seat, prekey, used_prekeys, slot_sizes)
-    return Joined(seat, slot_sizes, prekey)
 
 
 def _payloads(

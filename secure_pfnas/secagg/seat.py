@@ -21,6 +21,27 @@ from secure_pfnas.wire.identity import Party, Trust
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Applicant:
+    """A client that is asked to join: who it is, and the least it accepts.
+
+    Attributes:
+        cid: Its name.
+        federation: The federation it belongs to.
+        policy: What it pins.
+        trust: Verifies members' certificates.
+        slot_sizes: Elements of each slot in its own layout.
+        layout_digest: The digest of that layout.
+    """
+
+    cid: str
+    federation: str
+    policy: ClientPolicy
+    trust: Trust
+    slot_sizes: Mapping[int, int]
+    layout_digest: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Seat:
     """What a client knows of a round it has joined."""
 
@@ -83,36 +104,37 @@ class Seat:
 
 def take_seat(
     roster: Roster,
+    applicant: Applicant,
+    prekey: Prekey,
     *,
-    cid: str,
-    federation: str,
-    policy: ClientPolicy,
-    trust: Trust,
     last_round: int,
-    layout_digest: str,
+    used_prekeys: Container[int] = (),
 ) -> Seat:
-    """Check a roster against what a client pins; see ``client.join`` for the arguments.
+    """Check a roster against what a client pins; see ``schemes.join`` for the arguments.
 
     Raises:
-        Rejected: WRONG_FEDERATION, WRONG_ROUND, POLICY_DOWNGRADE, WRONG_DIGEST,
-            UNKNOWN_MEMBER, and whatever ``verify_roster`` refuses.
+        Rejected: WRONG_FEDERATION, WRONG_ROUND (not above ``last_round``), POLICY_DOWNGRADE,
+            another scheme included, WRONG_DIGEST, UNKNOWN_MEMBER (this client is not on it),
+            REUSED_PREKEY, WRONG_SLOT, and whatever ``verify_roster`` refuses.
     """
-    if roster.federation != federation:
+    if roster.federation != applicant.federation:
         raise Rejected(DropReason.WRONG_FEDERATION, roster.federation)
     if roster.round <= last_round:
         raise Rejected(DropReason.WRONG_ROUND, f"{roster.round} after {last_round}")
-    verified = verify_roster(roster, trust)
-    if not roster.terms.meets(policy):
+    verified = verify_roster(roster, applicant.trust)
+    if not roster.terms.meets(applicant.policy):
         raise Rejected(DropReason.POLICY_DOWNGRADE, "laxer than the pinned policy")
-    if roster.layout_digest != layout_digest:
+    if roster.layout_digest != applicant.layout_digest:
         raise Rejected(DropReason.WRONG_DIGEST, "another slot layout")
     members = {member.cid: member for member in roster.members}
-    if cid not in members:
-        raise Rejected(DropReason.UNKNOWN_MEMBER, "not on this roster", peer=cid)
-    return Seat(roster, rid(roster), cid, verified.graph, verified.parties, members)
+    if applicant.cid not in members:
+        raise Rejected(DropReason.UNKNOWN_MEMBER, "not on this roster", peer=applicant.cid)
+    seat = Seat(roster, rid(roster), applicant.cid, verified.graph, verified.parties, members)
+    _check_own_entry(seat, prekey, used_prekeys, applicant.slot_sizes)
+    return seat
 
 
-def check_own_entry(
+def _check_own_entry(
     seat: Seat, prekey: Prekey, used_prekeys: Container[int], slot_sizes: Mapping[int, int]
 ) -> None:
     """Check what a roster says about the client itself.

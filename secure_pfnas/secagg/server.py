@@ -37,20 +37,14 @@ from secure_pfnas.secagg.messages import (
 from secure_pfnas.secagg.parameters import Scheme
 from secure_pfnas.secagg.recover import Recovery, culprits
 from secure_pfnas.secagg.reveal import collect
+from secure_pfnas.secagg.rounds import Aborted, NoUploads
 from secure_pfnas.secagg.states import ServerState
 from secure_pfnas.secagg.table import Table
 from secure_pfnas.secagg.tally import Tally
 from secure_pfnas.secagg.unmask import SlotSum, Unmasked, deal, subtract_masks
 from secure_pfnas.secagg.words import reduce
+from secure_pfnas.wire.codec import Message
 from secure_pfnas.wire.identity import Trust
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """The round opened nothing; ``blamed`` names who made it fail, if anybody can be named."""
-
-    reason: AbortReason
-    blamed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,6 +52,7 @@ class Collecting:
     """Waiting for uploads; ``uploads`` are kept without their values, which ``tally`` has."""
 
     state: ClassVar[ServerState] = ServerState.COLLECTING
+    receives: ClassVar[type[Message]] = Upload
     table: Table
     uploads: Mapping[str, Upload] = field(default_factory=dict[str, Upload])
     digests: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
@@ -115,7 +110,10 @@ class Collecting:
             tally=self.tally.add(self.table, cid, message.slots),
         )
 
-    def close(self) -> tuple[Committing, dict[str, CommitRequest]] | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — nothing is unmasked here
+    ) -> tuple[Committing, dict[str, CommitRequest]] | Aborted:
         """Fix the survivor set; every committee member is asked to sign it."""
         disputed = culprits(self.table.disagreements(self.uploads))
         if not self.tally.folded.isdisjoint(disputed):
@@ -135,10 +133,11 @@ class Collecting:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Committing:
+class Committing(NoUploads):
     """Waiting for the committee's signatures; holds the sum, and no client's values."""
 
     state: ClassVar[ServerState] = ServerState.COMMITTING
+    receives: ClassVar[type[Message]] = CommitSignature
     table: Table
     request: CommitRequest
     total: NDArray[np.uint32]
@@ -174,7 +173,10 @@ class Committing:
             return self
         return replace(self, signatures={**self.signatures, cid: message})
 
-    def close(self) -> tuple[Revealing, dict[str, RevealRequest]] | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — nothing is unmasked here
+    ) -> tuple[Revealing, dict[str, RevealRequest]] | Aborted:
         """Ask every signer to reveal what the signed set opens."""
         if not self.ready:
             return Aborted(AbortReason.TOO_FEW_SIGNATURES)
@@ -202,10 +204,11 @@ class Committing:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Revealing:
+class Revealing(NoUploads):
     """Waiting for the signers' shares."""
 
     state: ClassVar[ServerState] = ServerState.REVEALING
+    receives: ClassVar[type[Message]] = Reveal
     table: Table
     openings: Openings
     total: NDArray[np.uint32]

@@ -16,7 +16,7 @@ Client
     REVEALED    CommitRequest    REVEALED    the same signature, for the same set only
     REVEALED    RevealRequest    REVEALED    the same Reveal, for the same set only
 
-Server
+Server, under masks; under ckks a stage before them, KEYING, waits for the round's key
     state       message          close gives                 or aborts with
     COLLECTING  Upload           COMMITTING, CommitRequests  TOO_FEW_SURVIVORS, BAD_SHARES
     COMMITTING  CommitSignature  REVEALING, RevealRequests   TOO_FEW_SIGNATURES
@@ -50,6 +50,7 @@ class ClientEvent(Enum):
 class ServerState(Enum):
     """Where the server stands in a round."""
 
+    KEYING = "keying"
     COLLECTING = "collecting"
     COMMITTING = "committing"
     REVEALING = "revealing"

@@ -10,7 +10,7 @@ from secure_pfnas.secagg.ckks import client
 from secure_pfnas.secagg.ckks.contributors import dealer_of
 from secure_pfnas.secagg.ckks.messages import EncryptedUpload, KeyBox
 from secure_pfnas.secagg.ckks.server import Collecting, Keying
-from tests.secagg.fleet import FEDERATION, LAYOUT, Fleet, Register, hop
+from tests.secagg.fleet import Fleet, Register, hop
 
 
 @dataclass
@@ -25,19 +25,8 @@ class CkksFleet(Fleet):
         return dealer_of(self.roster)
 
     def join(self, cid: str, roster=None, **changes) -> client.Joined:
-        given = {
-            "cid": cid,
-            "federation": FEDERATION,
-            "prekey": self.prekeys[cid],
-            "policy": self.terms,
-            "trust": Register(),
-            "last_round": 0,
-            "used_prekeys": frozenset(),
-            "slot_sizes": self.sizes,
-            "layout_digest": LAYOUT,
-            **changes,
-        }
-        return client.join(hop(roster or self.roster), **given)
+        seat, applicant = self.seat(cid, roster, **changes)
+        return client.Joined(seat, applicant.slot_sizes, changes.get("prekey", self.prekeys[cid]))
 
     def keying(self) -> Keying:
         return Keying.start(self.roster, self.sizes, Register())
@@ -54,12 +43,13 @@ class CkksFleet(Fleet):
 
     def upload(self, cid: str) -> EncryptedUpload:
         state = self.keyed if cid == self.dealer else self.join(cid).receive_key(self.boxes[cid])
-        self.rounds[cid], message = state.upload(self.values[cid])
+        self.rounds[cid], message = state.upload(self.values[cid], self.random(cid))
         self.sent[cid] = message
         return hop(message)
 
     def reveal(self, cid: str, request):
-        return hop(self.rounds[cid].decrypt(hop(request)))
+        self.rounds[cid], message = self.rounds[cid].reveal(hop(request))
+        return hop(message)
 
     def committed(self, server, requests, without: Collection[str]):
         for cid, request in requests.items():

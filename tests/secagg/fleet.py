@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from secure_pfnas.errors import DropReason, Rejected
-from secure_pfnas.secagg.client import Committed, Joined, Uploaded, join
+from secure_pfnas.secagg.client import Committed, Joined, Uploaded
 from secure_pfnas.secagg.keys import Prekey, make_prekeys
 from secure_pfnas.secagg.messages import (
     CommitRequest,
@@ -27,6 +27,7 @@ from secure_pfnas.secagg.messages import (
 )
 from secure_pfnas.secagg.parameters import ClientPolicy
 from secure_pfnas.secagg.roster import make_roster
+from secure_pfnas.secagg.seat import Applicant, Seat, take_seat
 from secure_pfnas.secagg.server import Aborted, Collecting, Committing, Revealing
 from secure_pfnas.secagg.unmask import Unmasked
 from secure_pfnas.wire.codec import Message
@@ -134,7 +135,8 @@ class Fleet:
     def random(self, cid: str, purpose: str = "upload") -> SeededStream:
         return SeededStream(self.seed, cid, purpose)
 
-    def join(self, cid: str, roster: Roster | None = None, **changes) -> Joined:
+    def seat(self, cid: str, roster: Roster | None = None, **changes) -> tuple[Seat, Applicant]:
+        """Take a device's seat, under terms of its own where any are given."""
         given = {
             "cid": cid,
             "federation": FEDERATION,
@@ -147,7 +149,13 @@ class Fleet:
             "layout_digest": LAYOUT,
             **changes,
         }
-        return join(hop(roster or self.roster), **given)
+        rest = {key: given.pop(key) for key in ("prekey", "last_round", "used_prekeys")}
+        applicant = Applicant(**given)
+        return take_seat(hop(roster or self.roster), applicant, **rest), applicant
+
+    def join(self, cid: str, roster: Roster | None = None, **changes) -> Joined:
+        seat, applicant = self.seat(cid, roster, **changes)
+        return Joined(seat, applicant.slot_sizes, changes.get("prekey", self.prekeys[cid]))
 
     def upload(self, cid: str) -> Upload:
         """Join and upload; the new state is kept."""

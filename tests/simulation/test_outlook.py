@@ -71,3 +71,20 @@ def test_agents_that_learn_do_so_in_the_mean():
     for ratios in (slots, sent):
         assert abs(ratios.mean() - 1) < 3 * ratios.std(ddof=1) / np.sqrt(len(ratios))
         assert ratios.mean() == pytest.approx(1, abs=0.25)
+
+
+def test_bytes_of_encrypted_rounds_are_foreseen():
+    pytest.importorskip("tenseal")
+    terms = federation(
+        federation={"rounds": 2},
+        secagg={"scheme": "ckks", "trust": "silo"},
+        agent={"kind": "fixed"},
+    )
+    passed = {"up": 0, "down": 0}
+
+    def tap(_now, sender, _recipient, data):
+        passed["down" if sender == SERVER else "up"] += len(data)
+
+    assert Village(terms, tap=tap).run() == Complete()
+    up, down = Outlook.of(terms).total_bytes(START)
+    assert (passed["up"] / up, passed["down"] / down) == pytest.approx((1, 1), abs=0.01)

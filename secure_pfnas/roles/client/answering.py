@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from secure_pfnas.errors import DropReason, Rejected
 from secure_pfnas.learning.jobs import TrainingResult
+from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.client.kit import JoinedRound, Kit
 from secure_pfnas.roles.events import Effect, SetTimer
-from secure_pfnas.roles.messages import Done, Refusal, Report
+from secure_pfnas.roles.messages import KIND_OF, Done, Refusal, Report
 from secure_pfnas.roles.records import (
     HeadSeen,
     LedgerAppended,
@@ -25,6 +26,7 @@ from secure_pfnas.roles.records import (
     TaskRefused,
 )
 from secure_pfnas.roles.release import quantised, release_reward, release_update
+from secure_pfnas.secagg.ckks.messages import DecryptRequest
 from secure_pfnas.secagg.messages import CommitRequest, RevealRequest
 
 
@@ -45,7 +47,7 @@ def computed(kit: Kit, job: str, result: TrainingResult | None, now_ms: int) -> 
 def _report(
     kit: Kit, current: JoinedRound, result: TrainingResult | None, now_ms: int
 ) -> list[Effect]:
-    if result is None or result.failed:
+    if result is None or result.failed or current.architecture is None:
         raise Rejected(DropReason.TRAINING_FAILED)
     number, random = current.number, kit.randomness
     values = quantised(
@@ -64,7 +66,7 @@ def _report(
     kit.round = replace(current, state=state, reported=True)
     report = Report(upload=encoded, noised_correct=noised)
     return [
-        *_kept(kit, current, result),
+        *_kept(kit, current.architecture, number, result),
         LedgerAppended(update),
         *rewarded,
         *_in_time(kit, current, report, now_ms),
@@ -105,15 +107,17 @@ def _trial(kit: Kit, current: JoinedRound) -> list[Effect]:
     return kit.search.begin(current.number, current.supernet)
 
 
-def _kept(kit: Kit, current: JoinedRound, result: TrainingResult) -> list[Effect]:
+def _kept(
+    kit: Kit, architecture: Architecture, number: int, result: TrainingResult
+) -> list[Effect]:
     """Keep what is the device's alone; its own search keeps its own metrics."""
     kit.personal = result.personal
     personal = [] if result.personal is None else [PersonalKept(result.personal)]
     if kit.search is not None:
         return [*personal]
     metrics = MetricsKept(
-        round=current.number,
-        architecture=current.architecture,
+        round=number,
+        architecture=architecture,
         test_correct=result.test_correct,
         test_size=result.test_size,
         steps=result.steps,
@@ -132,12 +136,14 @@ def commit(kit: Kit, request: CommitRequest, now_ms: int) -> list[Effect]:
     ]
 
 
-def reveal(kit: Kit, request: RevealRequest, now_ms: int) -> list[Effect]:
+def reveal(kit: Kit, request: RevealRequest | DecryptRequest, now_ms: int) -> list[Effect]:
     """Open what the signed set opens; raises ``Rejected`` as the scheme's ``reveal``."""
     current = kit.in_round(request.commit.rid)
+    if type(request) is not current.state.opens:
+        raise Rejected(DropReason.WRONG_STATE, "a request of another scheme")
     state, answer = current.state.reveal(request)
     kit.round = replace(current, state=state)
-    return [kit.answer("reveal", answer, current, now_ms)]
+    return [kit.answer(KIND_OF[type(answer)], answer, current, now_ms)]
 
 
 def conclude(kit: Kit, done: Done, number: int, now_ms: int) -> list[Effect]:

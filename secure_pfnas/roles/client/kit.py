@@ -8,6 +8,7 @@ Rules of this file:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,13 @@ from secure_pfnas.privacy.ledger import Ledger
 from secure_pfnas.roles.client.searching import Found, OwnSearch
 from secure_pfnas.roles.events import Effect, Send, SetTimer
 from secure_pfnas.roles.federation import Federation, Randomness
+from secure_pfnas.roles.grid import MICRO
 from secure_pfnas.roles.keyring import Keyring
 from secure_pfnas.roles.messages import Hello, Report
-from secure_pfnas.secagg.client import ClientRound
 from secure_pfnas.secagg.masks import Lanes
+from secure_pfnas.secagg.messages import Roster, rid
+from secure_pfnas.secagg.rounds import ClientRound
+from secure_pfnas.secagg.seat import Applicant
 from secure_pfnas.wire.codec import Message
 from secure_pfnas.wire.envelope import GREETING, Endpoint
 
@@ -53,20 +57,29 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRound:
-    """The round the device is in.
+    """The round the device is in; one that only made the round's key has no architecture yet.
 
     Its report leaves at ``due_ms`` or later; ``supernet`` is for the device's own search, if any.
     """
 
     number: int
     rid: bytes
-    architecture: Architecture
     server_seal_public: bytes
     norm: float
     state: ClientRound
+    architecture: Architecture | None = None
     due_ms: int = 0
     supernet: NDArray[np.float32] | None = None
     reported: bool = False
+
+    @classmethod
+    def of(
+        cls, roster: Roster, state: ClientRound, architecture: Architecture | None = None
+    ) -> Self:
+        """Return the round of a roster that was joined."""
+        norm = roster.clip_micro / MICRO
+        sealed_to = roster.server_seal_public
+        return cls(roster.round, rid(roster), sealed_to, norm, state, architecture)
 
     @property
     def job(self) -> str:
@@ -117,6 +130,19 @@ class Kit:
     def device_class(self) -> DeviceClass:
         """What it can bear, publicly."""
         return self.federation.device_class(self.name)
+
+    @property
+    def applicant(self) -> Applicant:
+        """Who asks for a seat in a round, and on which terms at least."""
+        federation = self.federation
+        return Applicant(
+            cid=self.name,
+            federation=federation.name,
+            policy=federation.policy,
+            trust=self.endpoint.trust,
+            slot_sizes=federation.slot_sizes,
+            layout_digest=federation.layout.digest,
+        )
 
     def in_round(self, identity: bytes) -> JoinedRound:
         """Return the round of that identity.

@@ -8,13 +8,15 @@ Rules of this file:
 
     message or event   guard                          effects                      then
     Started, greeting  --                             Send hello, SetTimer         as before
+    key_request        later round, terms             Record, Send key_deal        keyed (ckks)
     task               later round, terms, budget     Record..., Compute           training
     Computed           this job, finite               Record..., Send report,      answered
                                                       (Compute a trial)
     timer of a round   its report is held             Send report, (Compute)       answered
     Computed           its own trial's job            Record..., (Compute)         as before
     commit_request     the one survivor set           Record, Send signature       answered
-    reveal_request     enough signatures              Send reveal                  answered
+    reveal_request,    enough signatures              Send reveal or decrypted     answered
+    decrypt_request
     done               this round                     (Send hello, if left out)    idle
     farewell           no trial runs                  Finished                     idle
 """
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 from secure_pfnas.errors import Complete, DropReason, Rejected
 from secure_pfnas.roles.client.answering import commit, computed, conclude, due, reveal
-from secure_pfnas.roles.client.joining import roster_of, take_task
+from secure_pfnas.roles.client.joining import deal_key, roster_of, take_task
 from secure_pfnas.roles.client.kit import Kit, Memory
 from secure_pfnas.roles.client.searching import OwnSearch, is_own
 from secure_pfnas.roles.events import (
@@ -39,6 +41,7 @@ from secure_pfnas.roles.federation import Federation, Randomness
 from secure_pfnas.roles.keyring import Keyring
 from secure_pfnas.roles.messages import FROM_SERVER, Done, Farewell, Refusal, Task
 from secure_pfnas.roles.records import TaskRefused
+from secure_pfnas.secagg.ckks.messages import DecryptRequest, KeyRequest
 from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import CommitRequest, RevealRequest, rid
 from secure_pfnas.wire.envelope import GREETING, Endpoint, Opened
@@ -120,11 +123,13 @@ def _obey(kit: Kit, opened: Opened, now_ms: int) -> list[Effect]:
     if opened.sender.name != kit.server or kind not in FROM_SERVER:
         raise Rejected(DropReason.WRONG_ROLE, kind, peer=opened.sender.name)
     match FROM_SERVER[kind].decode(opened.body):
+        case KeyRequest() as request:
+            return deal_key(kit, request, now_ms)
         case Task() as task:
             return take_task(kit, task, now_ms)
         case CommitRequest() as request:
             return commit(kit, request, now_ms)
-        case RevealRequest() as request:
+        case (RevealRequest() | DecryptRequest()) as request:
             return reveal(kit, request, now_ms)
         case Done() as done:
             return conclude(kit, done, opened.header.round, now_ms)
@@ -145,14 +150,15 @@ def _leave(kit: Kit) -> list[Effect]:
 
 def _withdraw(kit: Kit, opened: Opened, reason: DropReason, now_ms: int) -> list[Effect]:
     """Leave the round that broke a rule, and tell a server that waits for a report."""
-    number = opened.header.round
+    number, kind = opened.header.round, opened.header.kind
     record = TaskRefused(number, reason)
-    if opened.header.kind != "task":
+    if kind not in {"task", "key_request"}:
         if kit.round is not None and kit.round.number == number:
             kit.round = None
         return [record]
     try:
-        roster = roster_of(kit, Task.decode(opened.body))
+        asked = Task.decode(opened.body) if kind == "task" else KeyRequest.decode(opened.body)
+        roster = roster_of(kit, asked.roster)
     except Rejected:
         return [record]
     refusal = Refusal(rid=rid(roster), reason=reason.value)

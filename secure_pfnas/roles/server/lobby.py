@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from secure_pfnas.agents.coverage import CoverageError
 from secure_pfnas.errors import Abort, AbortReason, Rejected
-from secure_pfnas.nas.subnet import gather
 from secure_pfnas.roles.cohort import Cohort, draw_cohort, smallest
-from secure_pfnas.roles.events import Effect, Finished, Send, SetTimer
-from secure_pfnas.roles.messages import Farewell, Task
+from secure_pfnas.roles.events import Effect, Finished, SetTimer
+from secure_pfnas.roles.messages import Farewell
 from secure_pfnas.roles.records import PeerDropped, PhaseEntered, RoundEnded, RoundStarted
 from secure_pfnas.roles.round import Phase, Round
+from secure_pfnas.roles.server.asking import ask
 from secure_pfnas.roles.server.desk import Desk
-from secure_pfnas.roles.server.timing import deadline_ms, hurry, wait
-from secure_pfnas.secagg.server import Collecting
+from secure_pfnas.roles.server.timing import deadline_ms, hurry
 
 
 def recover(desk: Desk) -> list[Effect]:
@@ -102,33 +101,20 @@ def _skip(desk: Desk, reason: AbortReason, now_ms: int) -> list[Effect]:
 
 
 def _start(desk: Desk, cohort: Cohort, now_ms: int) -> list[Effect]:
-    state = Collecting.start(cohort.roster, desk.federation.slot_sizes, desk.endpoint.trust)
-    desk.round = current = Round(
+    desk.round, asked = Round.start(
         cohort,
-        state,
-        pending=set(cohort.architectures),
+        desk.federation.slot_sizes,
+        desk.endpoint.trust,
         lanes=desk.lanes,
         rewards_leave=desk.federation.rewards_leave,
     )
     desk.rewards = {}
     return [
         cohort.coverage,
-        RoundStarted(current.number, current.rid, dict(cohort.architectures)),
-        *wait(desk, current, now_ms),
-        *(_task(desk, cohort, name, now_ms) for name in current.members),
+        RoundStarted(desk.round.number, desk.round.rid, dict(cohort.architectures)),
+        *ask(desk, desk.round, asked, now_ms),
         *hurry(desk, now_ms),
     ]
-
-
-def _task(desk: Desk, cohort: Cohort, name: str, now_ms: int) -> Send:
-    federation, architecture = desk.federation, cohort.architectures[name]
-    weights = gather(federation.layout, desk.vector, federation.sent_slots(architecture))
-    task = Task(
-        roster=cohort.roster.encode(),
-        architecture=architecture,
-        weights=weights.astype("<f4").tobytes(),
-    )
-    return desk.send(name, "task", task, cohort.roster.round, now_ms)
 
 
 def _farewell(desk: Desk, now_ms: int) -> list[Effect]:

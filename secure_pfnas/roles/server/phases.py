@@ -18,18 +18,19 @@ from secure_pfnas.roles.messages import Done
 from secure_pfnas.roles.records import Checkpoint, RoundEnded
 from secure_pfnas.roles.round import Ask, Phase, Round
 from secure_pfnas.roles.server import lobby
+from secure_pfnas.roles.server.asking import ask
 from secure_pfnas.roles.server.desk import Desk
-from secure_pfnas.roles.server.timing import hurry, is_over, wait
+from secure_pfnas.roles.server.timing import hurry, is_over
 from secure_pfnas.roles.weights import per_member
-from secure_pfnas.secagg.server import Aborted
+from secure_pfnas.secagg.rounds import Aborted
 from secure_pfnas.secagg.unmask import Unmasked
 
 
 def leave_out(desk: Desk, current: Round, name: str, reason: DropReason) -> Effect:
     """A member gave no usable answer: this phase goes on without it."""
-    if name in current.pending and current.phase is Phase.TRAIN:
+    if name in current.pending and current.phase in {Phase.KEY, Phase.TRAIN}:
         desk.registry.dropped(name, current.number)
-    current.pending.discard(name)
+    current.leave(name)
     return desk.dropped(name, reason)
 
 
@@ -50,12 +51,8 @@ def advance(desk: Desk, now_ms: int) -> list[Effect]:
     if not current.is_settled:
         return hurry(desk, now_ms)
     match current.advance():
-        case Ask(kind, requests):
-            asked = [
-                desk.send(name, kind, requests[name], current.number, now_ms)
-                for name in sorted(requests)
-            ]
-            return [*wait(desk, current, now_ms), *asked, *_settle(desk, now_ms)]
+        case Ask() as asked:
+            return [*ask(desk, current, asked, now_ms), *_settle(desk, now_ms)]
         case Aborted(reason, blamed):
             return [*_blame(desk, blamed), *_end(desk, current, Abort(reason), None, now_ms)]
         case Unmasked() as opened:

@@ -12,7 +12,8 @@ Rules of this file:
     TimerFired  enrolled, or ring         lobby, phases
 
     phase    ends when                                             leads to
-    enrol    enough devices greeted, or the deadline               train, or ABORT
+    enrol    enough devices greeted, or the deadline               key or train, or ABORT
+    key      the dealer made the round's key (ckks), or deadline   train, or ABORT
     train    every member answered, left, or the deadline          commit, or ABORT
     commit   every surviving committee member signed, or deadline  reveal, or ABORT
     reveal   enough shares, or the deadline                        COMPLETE, or ABORT

@@ -19,6 +19,7 @@ GRACE_MS = 3_000
 
 _DEADLINE = {
     Phase.ENROL: "enrol_s",
+    Phase.KEY: "key_s",
     Phase.TRAIN: "training_s",
     Phase.COMMIT: "commit_s",
     Phase.REVEAL: "reveal_s",

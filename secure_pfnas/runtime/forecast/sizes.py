@@ -18,9 +18,10 @@ from hashlib import sha256
 from secure_pfnas.nas.space import Architecture
 from secure_pfnas.roles.client import HELLO_EVERY_MS
 from secure_pfnas.roles.federation import Federation, seeded
-from secure_pfnas.roles.messages import Done, Farewell, Hello, Report, Task
+from secure_pfnas.roles.messages import KIND_OF, Done, Farewell, Hello, Report, Task
 from secure_pfnas.roles.shared_model import DIGEST_BYTES
 from secure_pfnas.runtime.enrolment import SERVER
+from secure_pfnas.runtime.forecast import ciphers
 from secure_pfnas.runtime.parties import EPOCH, EPOCH_MS, endpoint_of
 from secure_pfnas.runtime.pki import MemoryAuthority
 from secure_pfnas.secagg.graph import Graph
@@ -40,6 +41,7 @@ from secure_pfnas.secagg.messages import (
     Upload,
     rid,
 )
+from secure_pfnas.secagg.parameters import Scheme
 from secure_pfnas.secagg.reveal import compose, secrets_dealt
 from secure_pfnas.secagg.roster import make_roster
 from secure_pfnas.wire.codec import Message
@@ -109,6 +111,10 @@ class Postage:
         """
         roster = self._roster(architectures, number)
         up, down = Counter[str](), Counter[str]()
+        if roster.scheme is Scheme.CKKS:
+            dealer, asked, dealt = ciphers.keying(roster)
+            down[dealer] += self._sealed("key_request", _length(asked), down=True)
+            up[dealer] += self._sealed("key_deal", _length(dealt), down=False)
         sizes = self._training(roster, architectures)
         for name, (task, report) in sizes.items():
             down[name] += self._sealed("task", task, down=True)
@@ -177,10 +183,14 @@ class Postage:
             task = Task(roster=encoded, architecture=architectures[member.cid], weights=b"")
             sent = self._federation.sent_slots(architectures[member.cid])
             weights = _WEIGHT_BYTES * layout.size(sent)
-            offered = graph.offered[member.cid]
-            upload = _length(self._upload(roster, graph, member.cid)) + sum(
-                _grown(value_bytes * layout.slots[slot].size) for slot in offered
-            )
+            if roster.scheme is Scheme.CKKS:
+                task = task.model_copy(update={"setup": ciphers.setup(roster, member.cid)})
+                upload = ciphers.uploaded(roster, graph, member.cid, layout)
+            else:
+                upload = _length(self._upload(roster, graph, member.cid)) + sum(
+                    _grown(value_bytes * layout.slots[slot].size)
+                    for slot in graph.offered[member.cid]
+                )
             report = len(Report(upload=b"", noised_correct=count).encode())
             sizes[member.cid] = _length(task) + _grown(weights), report + _grown(upload)
         return sizes
@@ -204,6 +214,26 @@ class Postage:
         digest = bytes(DIGEST_BYTES)
         commit = CommitRequest(rid=identity, survivors=names, upload_digests=(digest,) * len(names))
         signature = CommitSignature(rid=identity, digest=digest, signature=_SIGNATURE)
+        openings = graph.openings(names)
+        done = Done(rid=identity, complete=True, reason="", survivors=names, closed=openings.closed)
+        for name in roster.committee:
+            down[name] += self._sealed("commit_request", _length(commit), down=True)
+            up[name] += self._sealed("commit_signature", _length(signature), down=False)
+        for name in names:
+            down[name] += self._sealed("done", _length(done), down=True)
+        asked, request, answer = self._opening(roster, graph, commit)
+        for name in asked:
+            down[name] += self._sealed(KIND_OF[type(request)], _length(request), down=True)
+            up[name] += self._sealed(KIND_OF[type(answer)], _length(answer), down=False)
+
+    def _opening(
+        self, roster: Roster, graph: Graph, commit: CommitRequest
+    ) -> tuple[tuple[str, ...], Message, Message]:
+        """Return who opens the sums, what they are asked and what each answers."""
+        if roster.scheme is Scheme.CKKS:
+            signed = dict.fromkeys(roster.committee, _SIGNATURE)
+            return ciphers.opening(roster, graph, self._federation.layout, commit, signed)
+        names = commit.survivors
         request = RevealRequest(
             commit=commit,
             signatures=tuple(
@@ -217,17 +247,8 @@ class Postage:
                 for name in names
             ),
         )
-        openings = graph.openings(names)
-        reveal = compose(identity, openings, dict.fromkeys(names))
-        reveal = reveal.model_copy(update={"unreadable": ()})
-        done = Done(rid=identity, complete=True, reason="", survivors=names, closed=openings.closed)
-        for name in roster.committee:
-            down[name] += self._sealed("commit_request", _length(commit), down=True)
-            down[name] += self._sealed("reveal_request", _length(request), down=True)
-            up[name] += self._sealed("commit_signature", _length(signature), down=False)
-            up[name] += self._sealed("reveal", _length(reveal), down=False)
-        for name in names:
-            down[name] += self._sealed("done", _length(done), down=True)
+        reveal = compose(commit.rid, graph.openings(names), dict.fromkeys(names))
+        return roster.committee, request, reveal.model_copy(update={"unreadable": ()})
 
 
 def _like_a_device(federation: Federation) -> str:

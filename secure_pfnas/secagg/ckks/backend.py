@@ -34,7 +34,7 @@ from secure_pfnas.wire.codec import KIB
 
 SCALE = 2.0**26
 """A sum of 2**32 stays under half the prime; the noise of 1024 summands under a hundredth."""
-KEY_BYTES_MAX = 256 * KIB
+KEY_BYTES_MAX = 64 * KIB
 _TAIL = 9  # the frame's last field: its scale
 _DOUBT = 0.25  # how far from an integer a decrypted sum may lie
 
@@ -97,14 +97,14 @@ class SecretKey:
         """Encrypt integer codes, ``VALUES`` in a ciphertext; the last one is filled up with zeros.
 
         Args:
-            codes: uint32, shape (n,).
+            codes: uint32, shape (n,); from 2**31 on they stand for negative ones, as noise makes.
         """
         padded = np.zeros(ciphertexts(codes.size) * VALUES, np.float64)
-        padded[: codes.size] = codes
+        padded[: codes.size] = codes.view(np.int32)
         return b"".join(self._coefficients(row.tolist()) for row in padded.reshape(-1, VALUES))
 
     def decrypt(self, total: Coefficients, size: int) -> NDArray[np.uint32]:
-        """Decrypt a sum and round it: uint32, shape (size,).
+        """Decrypt a sum and round it: uint32, shape (size,), negative ones mod 2**32.
 
         Raises:
             Rejected: MALFORMED, where a value is not near an integer of 32 bits: no such sum.
@@ -113,10 +113,10 @@ class SecretKey:
         values = np.concatenate(rows)[:size] if rows else np.empty(0)
         rounded = np.rint(values)
         if bool((np.abs(values - rounded) > _DOUBT).any()) or not bool(
-            ((rounded >= 0) & (rounded < 2**32)).all()
+            (np.abs(rounded) < 2**32).all()
         ):
             raise Rejected(DropReason.MALFORMED, "not the encryption of a sum of codes")
-        return rounded.astype(np.uint32)
+        return rounded.astype(np.int64).astype(np.uint32)
 
     def _coefficients(self, values: list[float]) -> bytes:
         return _tenseal().ckks_vector(self._context, values).serialize()[_body(self._frame)]
@@ -152,6 +152,15 @@ def _frame(context: Any) -> bytes:
     if found.shape != (VALUES,) or bool((np.abs(found - 4.0) > _DOUBT).any()):
         raise ValueError("a vector is not serialised as expected")
     return first
+
+
+def check_library() -> None:
+    """Check that members of this process could encrypt.
+
+    Raises:
+        UserError: CONFIG, where TenSEAL is missing.
+    """
+    _tenseal()
 
 
 def _tenseal() -> Any:

@@ -15,8 +15,9 @@ What it does not: any member who gives the key, or what it decrypts, away. Hence
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +37,18 @@ from secure_pfnas.secagg.ckks.messages import (
 )
 from secure_pfnas.secagg.ckks.tags import TAG_KEY_BYTES, is_sum, tag
 from secure_pfnas.secagg.keys import Prekey, Route, seal, unseal
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import (
     CommitRequest,
     CommitSignature,
-    Roster,
     SealedShares,
     SlotPayload,
 )
-from secure_pfnas.secagg.parameters import ClientPolicy, Scheme
-from secure_pfnas.secagg.seat import Seat, check_own_entry, take_seat
-from secure_pfnas.wire.identity import Signer, Trust
+from secure_pfnas.secagg.rounds import ClientRound, Values
+from secure_pfnas.secagg.seat import Seat
+from secure_pfnas.secagg.states import ClientState
+from secure_pfnas.wire.codec import Message
+from secure_pfnas.wire.identity import Signer
 from secure_pfnas.wire.randomness import RandomBytes
 
 
@@ -107,9 +110,11 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Keyed:
+class Keyed(ClientRound):
     """The member has the round's key; it may train, then upload once."""
 
+    state: ClassVar[ClientState] = ClientState.JOINED
+    opens: ClassVar[type[Message]] = DecryptRequest
     seat: Seat
     sizes: Mapping[int, int]
     secret: SecretKey
@@ -120,7 +125,12 @@ class Keyed:
         """Return the member's slots that have m_min members, ascending."""
         return self.seat.graph.offered[self.seat.cid]
 
-    def upload(self, values: Mapping[int, NDArray[np.uint32]]) -> tuple[Uploaded, EncryptedUpload]:
+    def upload(
+        self,
+        values: Values,
+        random: RandomBytes,  # noqa: ARG002 — the library draws its own
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — the library has its own
+    ) -> tuple[Uploaded, EncryptedUpload]:
         """Encrypt the member's codes, slot by slot.
 
         Raises:
@@ -142,9 +152,11 @@ class Keyed:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Uploaded:
+class Uploaded(ClientRound):
     """The upload is made; a committee member may sign one survivor set."""
 
+    state: ClassVar[ClientState] = ClientState.UPLOADED
+    opens: ClassVar[type[Message]] = DecryptRequest
     seat: Seat
     sizes: Mapping[int, int]
     secret: SecretKey
@@ -168,9 +180,11 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Committed:
+class Committed(ClientRound):
     """One survivor set is signed; no other ever will be in this round."""
 
+    state: ClassVar[ClientState] = ClientState.COMMITTED
+    opens: ClassVar[type[Message]] = DecryptRequest
     seat: Seat
     sizes: Mapping[int, int]
     secret: SecretKey
@@ -187,8 +201,8 @@ class Committed:
         self.seat.check_same(self.signature.digest, request)
         return self, self.signature
 
-    def decrypt(self, request: DecryptRequest) -> Decrypted:
-        """Decrypt the sums of the signed contributors; asked again, the same sums again.
+    def reveal(self, request: DecryptRequest) -> tuple[Revealed, Decrypted]:
+        """Decrypt the sums of the signed contributors, and forget the key.
 
         Raises:
             Rejected: WRONG_ROUND, EQUIVOCATION, WRONG_COMMITTEE, DUPLICATE_MEMBER, BAD_SIGNATURE,
@@ -200,10 +214,11 @@ class Committed:
         opened = contributors_of(self.seat.graph, self.request.survivors)
         if tuple(given.slot for given in request.slots) != tuple(opened):
             raise Rejected(DropReason.WRONG_SLOT, "not the slots that the signed set opens")
-        return Decrypted(
+        message = Decrypted(
             rid=self.seat.rid,
             slots=tuple(self._decrypted(given, opened[given.slot]) for given in request.slots),
         )
+        return Revealed(self.seat, self.signature, message), message
 
     def _decrypted(self, given: EncryptedSlot, contributors: tuple[str, ...]) -> SlotPayload:
         size, key, rid = self.sizes[given.slot], self.tag_key, self.seat.rid
@@ -214,35 +229,26 @@ class Committed:
         return SlotPayload(slot=given.slot, values=codes.astype("<u4").tobytes())
 
 
-def join(
-    roster: Roster,
-    *,
-    cid: str,
-    federation: str,
-    prekey: Prekey,
-    policy: ClientPolicy,
-    trust: Trust,
-    last_round: int,
-    used_prekeys: Container[int],
-    slot_sizes: Mapping[int, int],
-    layout_digest: str,
-) -> Joined:
-    """Accept a roster, or refuse it: as ``secagg.client.join``, for rounds of this scheme.
+@dataclass(frozen=True, slots=True, repr=False)
+class Revealed(ClientRound):
+    """The member's part is done; it holds no key, only its own answers."""
 
-    Raises:
-        Rejected: POLICY_DOWNGRADE, where the roster or the policy has another scheme; and
-            whatever ``secagg.client.join`` refuses.
-    """
-    if roster.scheme is not Scheme.CKKS:
-        raise Rejected(DropReason.POLICY_DOWNGRADE, "another scheme")
-    seat = take_seat(
-        roster,
-        cid=cid,
-        federation=federation,
-        policy=policy,
-        trust=trust,
-        last_round=last_round,
-        layout_digest=layout_digest,
-    )
-    check_own_entry(seat, prekey, used_prekeys, slot_sizes)
-    return Joined(seat, slot_sizes, prekey)
+    state: ClassVar[ClientState] = ClientState.REVEALED
+    opens: ClassVar[type[Message]] = DecryptRequest
+    seat: Seat
+    signature: CommitSignature
+    message: Decrypted
+
+    def commit(
+        self,
+        request: CommitRequest,
+        signer: Signer,  # noqa: ARG002 — the one signature is made already
+    ) -> tuple[Revealed, CommitSignature]:
+        """Give the same signature again for the same set; else EQUIVOCATION."""
+        self.seat.check_same(self.signature.digest, request)
+        return self, self.signature
+
+    def reveal(self, request: DecryptRequest) -> tuple[Revealed, Decrypted]:
+        """Give the same sums again for the same set; else EQUIVOCATION."""
+        self.seat.check_same(self.signature.digest, request.commit)
+        return self, self.message

@@ -1,7 +1,8 @@
 """The messages of a round under homomorphic encryption, in the order they travel.
 
+server → dealer     KeyRequest        the roster: make its round's key
 dealer → server     KeyDeal           one sealed key for each other member
-server → member     KeyBox            passed on
+server → member     KeyBox            passed on, with the member's task
 member → server     EncryptedUpload   a ciphertext and a tag for each offered slot
 server → committee  CommitRequest     as with masks: the one survivor set
 committee → server  CommitSignature
@@ -24,6 +25,7 @@ from secure_pfnas.secagg.messages import (
     CommitRequest,
     Digest,
     MemberSignature,
+    Roster,
     SealedShares,
     SlotId,
     SlotPayload,
@@ -31,6 +33,15 @@ from secure_pfnas.secagg.messages import (
 from secure_pfnas.wire.codec import KIB, MIB, Message
 
 BOX_MAX = KEY_BYTES_MAX + KIB
+LARGEST = 60 * MIB
+"""An envelope holds no more; settings whose messages would be longer are refused before a run."""
+
+
+class KeyRequest(Message):
+    """Join this roster's round, and make its key."""
+
+    LIMIT: ClassVar[int] = Roster.LIMIT + KIB
+    roster: Annotated[bytes, Field(max_length=Roster.LIMIT)]
 
 
 class RoundKey(Message):
@@ -44,7 +55,7 @@ class RoundKey(Message):
 class KeyDeal(Message):
     """The dealer's boxes, one for each other member, in name order."""
 
-    LIMIT: ClassVar[int] = MEMBERS_MAX * BOX_MAX
+    LIMIT: ClassVar[int] = LARGEST
     rid: Digest
     boxes: Annotated[tuple[SealedShares, ...], Field(max_length=MEMBERS_MAX)]
 
@@ -68,7 +79,7 @@ class EncryptedSlot(Message):
 class EncryptedUpload(Message):
     """All a member sends: one entry for each of its offered slots, ascending."""
 
-    LIMIT: ClassVar[int] = 1024 * MIB
+    LIMIT: ClassVar[int] = LARGEST
     rid: Digest
     slots: Annotated[tuple[EncryptedSlot, ...], Field(max_length=SLOTS_MAX)]
 
@@ -76,7 +87,7 @@ class EncryptedUpload(Message):
 class DecryptRequest(Message):
     """Proof that the committee agreed on one set, and what is said to be its sums."""
 
-    LIMIT: ClassVar[int] = 1024 * MIB
+    LIMIT: ClassVar[int] = LARGEST
     commit: CommitRequest
     signatures: Annotated[tuple[MemberSignature, ...], Field(max_length=COMMITTEE_MAX)]
     slots: Annotated[tuple[EncryptedSlot, ...], Field(max_length=SLOTS_MAX)]
@@ -85,6 +96,6 @@ class DecryptRequest(Message):
 class Decrypted(Message):
     """The open slots' sums, little-endian uint32."""
 
-    LIMIT: ClassVar[int] = 512 * MIB
+    LIMIT: ClassVar[int] = LARGEST
     rid: Digest
     slots: Annotated[tuple[SlotPayload, ...], Field(max_length=SLOTS_MAX)]

@@ -12,6 +12,8 @@ Reference: Cheon, Kim, Kim and Song, ASIACRYPT 2017 (CKKS); the Homomorphic Encr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ MODULUS_BITS = (60, 40)
 """The primes of a context; the second serves keys only, ciphertexts have the first."""
 PRIME = 2**60 - 2**14 + 1
 CIPHERTEXT_BYTES = 2 * DEGREE * 8
+FRAMING = 128  # more than a slot's number, tag, length prefixes and field names take
 
 Coefficients = NDArray[np.uint64]
 
@@ -31,6 +34,11 @@ Coefficients = NDArray[np.uint64]
 def ciphertexts(size: int) -> int:
     """Return how many ciphertexts ``size`` values take."""
     return -(-size // VALUES)
+
+
+def encrypted_bytes(sizes: Iterable[int]) -> int:
+    """Return the most bytes that slots of these sizes take in a message, with their tags."""
+    return sum(CIPHERTEXT_BYTES * ciphertexts(size) + FRAMING for size in sizes)
 
 
 def read(data: bytes, size: int, peer: str | None = None) -> Coefficients:

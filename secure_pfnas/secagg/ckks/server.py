@@ -10,8 +10,8 @@ Rules of this file:
     state       message          close gives                   or aborts with
     KEYING      KeyDeal          COLLECTING, KeyBoxes          TOO_FEW_MEMBERS
     COLLECTING  EncryptedUpload  COMMITTING, CommitRequests    TOO_FEW_SURVIVORS
-    COMMITTING  CommitSignature  DECRYPTING, DecryptRequests   TOO_FEW_SIGNATURES
-    DECRYPTING  Decrypted        the open sums                 TOO_FEW_SHARES, BAD_SHARES
+    COMMITTING  CommitSignature  REVEALING, DecryptRequests    TOO_FEW_SIGNATURES
+    REVEALING   Decrypted        the open sums                 TOO_FEW_SHARES, BAD_SHARES
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,18 +34,24 @@ from secure_pfnas.secagg.ckks.messages import (
     KeyBox,
     KeyDeal,
 )
+from secure_pfnas.secagg.masks import ONE_LANE, Lanes
 from secure_pfnas.secagg.messages import CommitRequest, CommitSignature, MemberSignature, Roster
 from secure_pfnas.secagg.parameters import Scheme
-from secure_pfnas.secagg.server import Aborted, Committing
+from secure_pfnas.secagg.rounds import Aborted, NoUploads
+from secure_pfnas.secagg.server import Committing
+from secure_pfnas.secagg.states import ServerState
 from secure_pfnas.secagg.table import Table
 from secure_pfnas.secagg.unmask import SlotSum, Unmasked
+from secure_pfnas.wire.codec import Message
 from secure_pfnas.wire.identity import Trust
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Keying:
+class Keying(NoUploads):
     """Waiting for the dealer's boxes."""
 
+    state: ClassVar[ServerState] = ServerState.KEYING
+    receives: ClassVar[type[Message]] = KeyDeal
     table: Table
     deal: KeyDeal | None = None
 
@@ -83,10 +90,13 @@ class Keying:
             raise Rejected(DropReason.EQUIVOCATION, "a second key", peer=cid)
         return replace(self, deal=message)
 
-    def close(self) -> tuple[Collecting, dict[str, KeyBox]] | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — adding is light
+    ) -> tuple[Collecting, dict[str, KeyBox]] | Aborted:
         """Pass the boxes on; without the dealer there is no round."""
         if self.deal is None:
-            return Aborted(AbortReason.TOO_FEW_MEMBERS, (dealer_of(self.table.roster),))
+            return Aborted(AbortReason.TOO_FEW_MEMBERS)
         boxes = {
             box.recipient: KeyBox(rid=self.table.rid, ciphertext=box.ciphertext)
             for box in self.deal.boxes
@@ -111,6 +121,8 @@ class _Sum:
 class Collecting:
     """Waiting for uploads; holds the sums so far, and of each upload its digest."""
 
+    state: ClassVar[ServerState] = ServerState.COLLECTING
+    receives: ClassVar[type[Message]] = EncryptedUpload
     table: Table
     digests: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     sums: Mapping[int, _Sum] = field(default_factory=dict[int, _Sum])
@@ -125,8 +137,7 @@ class Collecting:
         offered = self.table.graph.offered.get(cid)
         if offered is None:
             return 0
-        sizes = (ring.ciphertexts(self.table.sizes[slot]) for slot in offered)
-        return 128 * (len(offered) + 1) + ring.CIPHERTEXT_BYTES * sum(sizes)
+        return ring.FRAMING + ring.encrypted_bytes(self.table.sizes[slot] for slot in offered)
 
     def receive(self, cid: str, message: EncryptedUpload) -> Collecting:
         """Add one upload.
@@ -157,7 +168,10 @@ class Collecting:
         }
         return replace(self, digests={**self.digests, cid: digest}, sums={**self.sums, **added})
 
-    def close(self) -> tuple[CommittingSums, dict[str, CommitRequest]] | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — adding is light
+    ) -> tuple[CommittingSums, dict[str, CommitRequest]] | Aborted:
         """Fix the survivor set; every committee member is asked to sign it."""
         survivors = tuple(sorted(self.digests))
         if not self.ready:
@@ -174,11 +188,23 @@ class Collecting:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CommittingSums:
+class CommittingSums(NoUploads):
     """Waiting for the committee's signatures, which are those of masked rounds."""
 
+    state: ClassVar[ServerState] = ServerState.COMMITTING
+    receives: ClassVar[type[Message]] = CommitSignature
     signing: Committing
     sums: Mapping[int, _Sum]
+
+    @property
+    def table(self) -> Table:
+        """The round's roster, read once."""
+        return self.signing.table
+
+    @property
+    def request(self) -> CommitRequest:
+        """The survivor set to be signed."""
+        return self.signing.request
 
     @property
     def ready(self) -> bool:
@@ -189,7 +215,10 @@ class CommittingSums:
         """Keep one signature; raises ``Rejected`` as ``secagg.server.Committing.receive``."""
         return replace(self, signing=self.signing.receive(cid, message))
 
-    def close(self) -> tuple[Decrypting, dict[str, DecryptRequest]] | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — adding is light
+    ) -> tuple[Decrypting, dict[str, DecryptRequest]] | Aborted:
         """Ask 2c + 1 signers for the plain sums of what the signed set opens."""
         if not self.ready:
             return Aborted(AbortReason.TOO_FEW_SIGNATURES)
@@ -216,9 +245,11 @@ class CommittingSums:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Decrypting:
+class Decrypting(NoUploads):
     """Waiting for the plain sums."""
 
+    state: ClassVar[ServerState] = ServerState.REVEALING
+    receives: ClassVar[type[Message]] = Decrypted
     table: Table
     survivors: tuple[str, ...]
     opened: Mapping[int, tuple[str, ...]]
@@ -249,7 +280,10 @@ class Decrypting:
             raise Rejected(DropReason.EQUIVOCATION, "other sums", peer=cid)
         return replace(self, answers={**self.answers, cid: message})
 
-    def close(self) -> Unmasked | Aborted:
+    def close(
+        self,
+        lanes: Lanes = ONE_LANE,  # noqa: ARG002 — adding is light
+    ) -> Unmasked | Aborted:
         """Publish the sums that c + 1 decryptors agree on, and name who gave others."""
         agreed = self._agreed()
         if agreed is None:
