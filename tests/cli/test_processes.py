@@ -82,6 +82,15 @@ def left_behind(folder):
     ]
 
 
+@pytest.fixture
+def interruptible():
+    """A shell's background job ignores SIGINT, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_the_demo_ends_it_leaves_no_process_behind(tmp_path, small, data, number):
     folder = tmp_path / "demo"
